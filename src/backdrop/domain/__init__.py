@@ -1,0 +1,1 @@
+"""What Backdrop is about, as values and pure functions: no I/O, no clock, no environment."""

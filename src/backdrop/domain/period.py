@@ -1,0 +1,228 @@
+"""Calendar periods in a time zone: which one holds an instant, where it begins, what follows.
+
+A day is the instants that share a local date; a week (from Monday), month, quarter or year the
+days that share theirs. So each begins with the first instant of its first local date, also where
+midnight does not exist or comes twice, and a date that a zone skipped has no period. An hour is a
+run of instants that share the local date, the local hour and the UTC offset. The end of a period
+is the start of the next.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+FIRST_INSTANT = datetime.min.replace(tzinfo=UTC)
+LAST_INSTANT = datetime.max.replace(tzinfo=UTC)
+
+_UTC = ZoneInfo("UTC")
+_HOUR = timedelta(hours=1)
+_DAY = timedelta(days=1)
+
+
+def _first_of_week(day: date) -> date:
+    return date.fromordinal(max(1, day.toordinal() - day.weekday()))
+
+
+def _first_of_month(day: date) -> date:
+    return day.replace(day=1)
+
+
+def _first_of_quarter(day: date) -> date:
+    return day.replace(month=(day.month - 1) // 3 * 3 + 1, day=1)
+
+
+def _first_of_year(day: date) -> date:
+    return day.replace(month=1, day=1)
+
+
+def _same_day(day: date) -> date:
+    return day
+
+
+_first_dates: Mapping[str, Callable[[date], date]] = {
+    "day": _same_day,
+    "week": _first_of_week,
+    "month": _first_of_month,
+    "quarter": _first_of_quarter,
+    "year": _first_of_year,
+}
+"""Of each period but the hour: local date -> the first date of the period that holds it."""
+
+_longest_days = {"day": 1, "week": 7, "month": 31, "quarter": 92, "year": 366}
+
+PERIOD_NAMES = ("hour", *_first_dates)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A run of instants in which a zone keeps one offset from UTC: `since` (inclusive) on."""
+
+    since: datetime
+    offset: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """One of `PERIOD_NAMES` in a zone. All instants, in and out, are aware UTC datetimes."""
+
+    name: str
+    zone: ZoneInfo = field(default=_UTC)
+
+    def start(self, instant: datetime) -> datetime:
+        """The first instant of the period that holds `instant`."""
+        if self.name == "hour":
+            return self._hour_start(instant)
+        return self.start_of_date(_first_dates[self.name](self._local_date(instant)))
+
+    def next(self, start: datetime) -> datetime:
+        """The start of the period after the one that begins at `start` (which is its end too).
+
+        `LAST_INSTANT` where the calendar ends.
+        """
+        try:
+            if self.name == "hour":
+                return self._next_hour(start)
+            first = self._local_date(start)
+            return self.start_of_date(self._next_date(first), after=start)
+        except OverflowError:
+            return LAST_INSTANT
+
+    def previous(self, start: datetime) -> datetime:
+        """The start of the period before the one that begins at `start`."""
+        if start == FIRST_INSTANT:
+            return start
+        return self.start(start - timedelta(microseconds=1))
+
+    def axis(self, first: datetime, end: datetime) -> Iterator[datetime]:
+        """The starts of all periods that overlap `[first, end)`, in order."""
+        if first >= end:
+            return
+        start = self.start(first)
+        while start < end:
+            yield start
+            following = self.next(start)
+            if following <= start or following == LAST_INSTANT:
+                return
+            start = following
+
+    def start_of_date(self, day: date, *, after: datetime | None = None) -> datetime:
+        """The first instant whose local date is `day` or, where the zone skipped it, a later one.
+
+        `after` bounds the search from below (exclusive).
+        """
+        try:
+            midnight = datetime(day.year, day.month, day.day, tzinfo=self.zone).astimezone(UTC)
+        except OverflowError:
+            return FIRST_INSTANT if day.year == 1 else LAST_INSTANT
+        if self.zone is _UTC or self.zone.key == "UTC":
+            return midnight
+        # fold=0 takes the earlier of two midnights, and a midnight that a change skipped with the
+        # offset before it: then the change itself is where the date begins.
+        if self._local_date(midnight) == day and self._is_midnight(midnight):
+            return midnight
+        floor = after if after is not None else midnight - 2 * _DAY
+        changes = [
+            segment.since
+            for segment in segments(self.zone, midnight - 2 * _DAY, midnight + 2 * _DAY)
+            if segment.since > floor and self._local_date(segment.since) >= day
+        ]
+        return min([*changes, midnight])
+
+    def _is_midnight(self, instant: datetime) -> bool:
+        local = instant.astimezone(self.zone)
+        return (local.hour, local.minute, local.second) == (0, 0, 0)
+
+    def _local_date(self, instant: datetime) -> date:
+        try:
+            return instant.astimezone(self.zone).date()
+        except OverflowError:  # past the ends of the calendar the local date is the last one
+            return instant.date()
+
+    def _next_date(self, first: date) -> date:
+        """The first date of the period after the one that holds `first`."""
+        begin = _first_dates[self.name](first)
+        ordinal = begin.toordinal() + _longest_days[self.name]
+        if ordinal > date.max.toordinal():
+            raise OverflowError
+        beyond = date.fromordinal(ordinal)
+        return _first_dates[self.name](beyond)
+
+    def _hour_start(self, instant: datetime) -> datetime:
+        offset = _offset(self.zone, instant)
+        start = (instant - FIRST_INSTANT + offset) // _HOUR * _HOUR - offset
+        begin = FIRST_INSTANT + start if start > timedelta(0) else FIRST_INSTANT
+        if _offset(self.zone, begin) == offset:
+            return begin
+        return segments(self.zone, begin, instant)[-1].since
+
+    def _next_hour(self, start: datetime) -> datetime:
+        offset = _offset(self.zone, start)
+        local_hours = (start - FIRST_INSTANT + offset) // _HOUR + 1
+        end = FIRST_INSTANT + (local_hours * _HOUR - offset)
+        if _offset(self.zone, end) == offset:
+            return end
+        changes = [s.since for s in segments(self.zone, start, end) if s.since > start]
+        return changes[0] if changes else end
+
+
+def _offset(zone: ZoneInfo, instant: datetime) -> timedelta:
+    try:
+        return instant.astimezone(zone).utcoffset() or timedelta(0)
+    except OverflowError:
+        return timedelta(0)
+
+
+def segments(zone: ZoneInfo, first: datetime, last: datetime) -> list[Segment]:
+    """The zone's offsets over `[first, last]`, in order; the first segment's `since` is `first`.
+
+    zoneinfo does not list a zone's changes, so each year is searched day by day, then by halves.
+    """
+    years = range(first.year, last.year + 1)
+    changes = itertools.chain.from_iterable(_changes(zone, year) for year in years)
+    return [
+        Segment(first, _offset(zone, first)),
+        *(change for change in changes if first < change.since <= last),
+    ]
+
+
+@lru_cache(maxsize=4096)
+def _changes(zone: ZoneInfo, year: int) -> tuple[Segment, ...]:
+    """The changes of offset in a UTC year, exact to the second (the zone files' unit)."""
+    if zone.key == "UTC":
+        return ()
+    found = []
+    begin = datetime(year, 1, 1, tzinfo=UTC)
+    end = datetime(year + 1, 1, 1, tzinfo=UTC) if year < 9999 else LAST_INSTANT
+    before = _offset(zone, begin - timedelta(seconds=1)) if year > 1 else _offset(zone, begin)
+    low = begin - timedelta(seconds=1) if year > 1 else begin
+    while low < end:
+        high = min(low + _DAY, end - timedelta(seconds=1))
+        if high <= low:
+            break
+        after = _offset(zone, high)
+        if after != before:
+            change = _bisect(zone, low, high)
+            found.append(Segment(change, _offset(zone, change)))
+            # a second change within the same day is found from the first one on
+            low, before = change, _offset(zone, change)
+            continue
+        low = high
+    return tuple(found)
+
+
+def _bisect(zone: ZoneInfo, low: datetime, high: datetime) -> datetime:
+    """The first second in `(low, high]` whose offset is not `low`'s."""
+    before = _offset(zone, low)
+    seconds_low, seconds_high = 0, int((high - low).total_seconds())
+    while seconds_high - seconds_low > 1:
+        middle = (seconds_low + seconds_high) // 2
+        if _offset(zone, low + timedelta(seconds=middle)) == before:
+            seconds_low = middle
+        else:
+            seconds_high = middle
+    return low + timedelta(seconds=seconds_high)

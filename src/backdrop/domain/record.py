@@ -1,0 +1,282 @@
+"""Raw rows -> records, in one pass that finds every record's errors."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from backdrop.domain.bucket import Bucket
+from backdrop.domain.times import format_instant, parse_instant
+from backdrop.domain.values import (
+    FIELD_EXPECTED,
+    ID,
+    INT64_MAX,
+    INT64_MIN,
+    RESERVED_FIELDS,
+    TIME_FIELDS,
+    Record,
+    Value,
+    is_field_name,
+)
+from backdrop.errors import MOST_PROBLEMS_LISTED, InvalidRecords, Problem
+
+MOST_ID_CHARACTERS = 512
+
+SchemaCheck = Callable[[Mapping[str, Any]], Sequence[tuple[str | None, str]]]
+"""What a bucket's schema says of one raw record: (field or None, message) for each violation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """A batch of records that passed every check, each id once (the last one given).
+
+    `ids_are_new`: every id was made here for this batch, so that no stored record can have it.
+    """
+
+    rows: Sequence[Record]
+    received: int
+    ids_are_new: bool = False
+
+
+class _Wrong(Exception):
+    """One thing wrong with one record: code, message and field."""
+
+    def __init__(self, code: str, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.code, self.message, self.field = code, message, field
+
+
+def parse_records(
+    raw_rows: Sequence[Any],
+    bucket: Bucket,
+    *,
+    new_ids: Iterator[str],
+    schema_check: SchemaCheck | None = None,
+) -> Records:
+    """Check every raw row against the rules of fields, values, times and ids, and the schema.
+
+    Raises InvalidRecords if any row breaks one, with a Problem for each breach (the first
+    `MOST_PROBLEMS_LISTED`), its `index` from 0 and its `field` where there is one.
+    """
+    problems: list[Problem] = []
+    count = 0
+    accepted: dict[str, Record] = {}
+    ids_are_new = True
+    for index, raw in enumerate(raw_rows):
+        record, wrong = _parse_fields(raw)
+        if schema_check is not None and isinstance(raw, dict) and not wrong:
+            wrong.extend(
+                _Wrong("schema_violation", message, field) for field, message in schema_check(raw)
+            )
+        if not wrong:
+            try:
+                if bucket.auto_ids:
+                    record[ID] = _check_auto_id(record, bucket.auto_ids)
+            except _Wrong as one:
+                wrong.append(one)
+        if wrong:
+            count += len(wrong)
+            room = MOST_PROBLEMS_LISTED - len(problems)
+            problems.extend(_problem(one, index) for one in wrong[:room])
+            continue
+        identity = record.get(ID)
+        if identity is None:
+            identity = record[ID] = next(new_ids)
+        else:
+            ids_are_new = False
+            accepted.pop(identity, None)  # type: ignore[arg-type]  # the last one takes the later place
+        accepted[identity] = record  # type: ignore[index]  # an _id is a string by now
+    if count:
+        records = "1 record" if len(raw_rows) == 1 else f"{len(raw_rows)} records"
+        raise InvalidRecords(
+            f"nothing was stored: {count} problem{'s' * (count > 1)} in {records}; "
+            f"the first: {problems[0].message}",
+            problems=problems,
+            count=count,
+        )
+    return Records(list(accepted.values()), received=len(raw_rows), ids_are_new=ids_are_new)
+
+
+def parse_patch(
+    stored: Record, raw: Any, bucket: Bucket, *, schema_check: SchemaCheck | None = None
+) -> Record:
+    """`stored` with the fields of `raw` merged in, under the same checks as a record.
+
+    Neither the `_id` nor a field that makes it (`auto_ids`) can change. The merged record must
+    satisfy the schema with or without its `_id`, which may have been made by the server.
+    Raises InvalidRecords, with index 0.
+    """
+    changes, wrong = _parse_fields(raw)
+    if not wrong:
+        merged = stored | changes
+        if merged[ID] != stored[ID]:
+            wrong.append(_Wrong("id_mismatch", f"_id can't change from {stored[ID]!r}", ID))
+        for name in bucket.auto_ids:
+            if name in changes and (
+                name not in stored or _joined(changes[name]) != _joined(stored[name])
+            ):
+                message = f"{name} makes the _id of this bucket's records and can't change"
+                wrong.append(_Wrong("id_mismatch", message, name))
+        if schema_check is not None and not wrong:
+            posted = as_posted(merged)
+            violations = schema_check({k: v for k, v in posted.items() if k != ID})
+            if violations:
+                violations = schema_check(posted)
+            wrong.extend(
+                _Wrong("schema_violation", message, field) for field, message in violations
+            )
+    if wrong:
+        raise InvalidRecords(
+            f"nothing was stored: {wrong[0].message}",
+            problems=[_problem(one, 0) for one in wrong[:MOST_PROBLEMS_LISTED]],
+            count=len(wrong),
+        )
+    return merged
+
+
+def as_posted(record: Record) -> dict[str, Any]:
+    """The record as JSON values, its times in the form in which they are given back."""
+    return {
+        name: format_instant(value) if isinstance(value, datetime) else value
+        for name, value in record.items()
+    }
+
+
+def made_id(record: Mapping[str, Value], fields: Sequence[str]) -> str:
+    r"""The `_id` that `fields` make: base64 of their values joined by `.`.
+
+    Strings stand as they are, with `.` and `\` written `\.` and `\\`; times in the form in which
+    they are given back; other values as their JSON.
+    """
+    return base64.b64encode(".".join(_joined(record[name]) for name in fields).encode()).decode()
+
+
+def _joined(value: Value) -> str:
+    if isinstance(value, str):
+        return value.replace("\\", "\\\\").replace(".", "\\.")
+    if isinstance(value, datetime):
+        return format_instant(value)
+    return json.dumps(value)
+
+
+def _check_auto_id(record: Record, fields: Sequence[str]) -> str:
+    for name in fields:
+        if name not in record:
+            message = f"{name} is missing, and makes the _id of this bucket's records"
+            raise _Wrong("missing_field", message, name)
+    made = made_id(record, fields)
+    if len(made) > MOST_ID_CHARACTERS:
+        message = f"{', '.join(fields)} make an _id of {len(made)} characters; at most 512 fit"
+        raise _Wrong("invalid_id", message, ID)
+    if record.get(ID, made) != made:
+        message = f"_id is made of {', '.join(fields)} here: leave it out, or give {made!r}"
+        raise _Wrong("id_mismatch", message, ID)
+    return made
+
+
+def _problem(wrong: _Wrong, index: int) -> Problem:
+    where: dict[str, str | int] = {"index": index}
+    if wrong.field is not None:
+        where["field"] = wrong.field
+    return Problem(wrong.code, wrong.message, where)
+
+
+def _parse_fields(raw: Any) -> tuple[Record, list[_Wrong]]:
+    """The fields of one raw row, checked each by itself, and what is wrong with them."""
+    if not isinstance(raw, dict):
+        message = f'a record is a JSON object such as {{"name": "value"}}, not {_kind(raw)}'
+        return {}, [_Wrong("not_an_object", message)]
+    if not raw:
+        return {}, [_Wrong("empty_record", "a record must have at least one field")]
+    record: Record = {}
+    wrong: list[_Wrong] = []
+    for name, value in raw.items():
+        try:
+            if name not in _good_names:
+                _check_name(name)
+            if name in RESERVED_FIELDS:
+                record[name] = _parse_reserved(name, value)
+            else:
+                kind = type(value)
+                if kind is str:
+                    if not value.isascii():
+                        _check_text(name, value)
+                elif kind is int:
+                    if not INT64_MIN <= value <= INT64_MAX:
+                        message = f"{name} is past 64 bits: expected {INT64_MIN} to {INT64_MAX}"
+                        raise _Wrong("integer_out_of_range", message, name)
+                elif kind is float:
+                    if value - value != 0.0:  # only NaN and the infinities
+                        message = f"{name} must be a finite number, not {value}"
+                        raise _Wrong("number_not_finite", message, name)
+                elif kind is not bool and value is not None:
+                    expected = "a string, a number, true, false or null"
+                    message = f"{name} must be {expected}, not {_kind(value)}"
+                    raise _Wrong("invalid_value", message, name)
+                record[name] = value
+        except _Wrong as one:
+            wrong.append(one)
+    return record, wrong
+
+
+_good_names: set[str] = set()
+"""Names that were checked before: at most `_MOST_GOOD_NAMES`, only to save the work."""
+_MOST_GOOD_NAMES = 10_000
+
+
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str) or not is_field_name(name):
+        text = name if isinstance(name, str) else _kind(name)
+        shown = text if len(text) <= 80 else f"{text[:80]}…"
+        message = f"a field's name is {FIELD_EXPECTED}; not {shown!a}"
+        raise _Wrong("invalid_field_name", message, ascii(shown)[1:-1])
+    if name.startswith("_") and name not in RESERVED_FIELDS:
+        known = ", ".join(sorted(RESERVED_FIELDS))
+        raise _Wrong(
+            "reserved_field", f"names that begin with _ are reserved ({known}), not {name}", name
+        )
+    if len(_good_names) < _MOST_GOOD_NAMES:
+        _good_names.add(name)
+
+
+def _parse_reserved(name: str, value: Any) -> Value:
+    if name in TIME_FIELDS:
+        if not isinstance(value, str):
+            message = f"{name} must be a string that holds a time, not {_kind(value)}"
+            raise _Wrong("invalid_timestamp", message, name)
+        try:
+            return parse_instant(value)
+        except ValueError as error:
+            given = value if len(value) <= 80 else f"{value[:80]}…"
+            raise _Wrong("invalid_timestamp", f"{name} is {given!a}: {error}", name) from None
+    if not isinstance(value, str):
+        raise _Wrong("invalid_id", f"_id must be a string, not {_kind(value)}", name)
+    if not 1 <= len(value) <= MOST_ID_CHARACTERS:
+        message = f"_id must have 1 to {MOST_ID_CHARACTERS} characters, not {len(value)}"
+        raise _Wrong("invalid_id", message, name)
+    if any(map(str.isspace, value)):
+        raise _Wrong("invalid_id", "_id must hold no white space", name)
+    _check_text(name, value)
+    return value
+
+
+def _check_text(name: str, value: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        message = f"{name} holds half of a surrogate pair, which is not a character"
+        raise _Wrong("invalid_string", message, name) from None
+
+
+def _kind(value: Any) -> str:
+    """What a raw value is, in JSON's words."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    names = {str: "a string", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return names.get(type(value), f"a {type(value).__name__}")

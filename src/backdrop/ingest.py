@@ -1,0 +1,56 @@
+"""THE WRITE PATH, from raw rows to the store. POST, PUT, PATCH, uploads and imports join here."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from backdrop.domain.bucket import Bucket
+from backdrop.domain.record import parse_patch, parse_records
+from backdrop.schema import schema_check
+from backdrop.storage.port import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was stored, durably. `records` counts those received, also two of one `_id`."""
+
+    records: int
+
+
+def ingest(
+    storage: Storage, bucket: Bucket, raw_rows: Sequence[Any], *, replace: bool = False
+) -> Receipt:
+    """Check all the rows and store them in one step, as the bucket's whole contents if `replace`.
+
+    Raises InvalidRecords, with every row's problems, or StorageUnavailable; then nothing is stored.
+    """
+    records = parse_records(raw_rows, bucket, new_ids=_new_ids(), schema_check=schema_check(bucket))
+    if replace:
+        storage.replace(bucket.name, records)
+    elif records.rows:
+        storage.save(bucket.name, records)
+    return Receipt(records.received)
+
+
+def ingest_patch(storage: Storage, bucket: Bucket, record_id: str, raw: Any) -> Receipt:
+    """Merge the raw row's fields into one record. Raises NotFound too."""
+    check = schema_check(bucket)
+    storage.update(
+        bucket.name,
+        record_id,
+        lambda stored: parse_patch(stored, raw, bucket, schema_check=check),
+    )
+    return Receipt(1)
+
+
+def _new_ids() -> Iterator[str]:
+    """Ids that no other batch has: the batch's time and 80 random bits, then a number in it."""
+    stamp = (time.time_ns() // 1_000_000).to_bytes(6, "big") + secrets.token_bytes(9)
+    batch = base64.b32hexencode(stamp).decode().lower()
+    return (f"{batch}-{number}" for number in count())

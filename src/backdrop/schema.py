@@ -1,0 +1,52 @@
+"""JSON Schema: checking that a bucket's schema is one, and records against it (jsonschema-rs)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import jsonschema_rs
+import msgspec
+
+from backdrop.domain.bucket import Bucket
+from backdrop.domain.record import SchemaCheck
+from backdrop.errors import InvalidSettings, Problem
+
+
+def refuse_bad_schema(bucket: Bucket) -> None:
+    """Raise InvalidSettings if the bucket's `schema` is not a JSON Schema that can be used here."""
+    try:
+        schema_check(bucket)
+    except ValueError as error:
+        reason = getattr(error, "message", None) or str(error)
+        message = f"schema is not a JSON Schema that can be used: {reason}"
+        problem = Problem("invalid_schema", message, {"setting": "schema"})
+        raise InvalidSettings(message, problems=[problem]) from None
+
+
+def schema_check(bucket: Bucket) -> SchemaCheck | None:
+    """What checks raw records against the bucket's schema; None where it has none."""
+    if bucket.schema is None:
+        return None
+    return _compiled(msgspec.json.encode(bucket.schema))
+
+
+def _refuse(address: str) -> None:
+    """Schemas stand alone: nothing is fetched for one, from the network or from a file."""
+    raise ValueError(f"{address} is outside the schema; put it under $defs")
+
+
+@lru_cache(maxsize=256)
+def _compiled(schema: bytes) -> SchemaCheck:
+    validator = jsonschema_rs.validator_for(msgspec.json.decode(schema), retriever=_refuse)
+
+    def check(record: Mapping[str, Any]) -> Sequence[tuple[str | None, str]]:
+        if validator.is_valid(record):
+            return ()
+        return [
+            (str(error.instance_path[0]) if error.instance_path else None, error.message)
+            for error in validator.iter_errors(record)
+        ]
+
+    return check

@@ -1,0 +1,1 @@
+"""Where records are kept: `port` says what a store must do, the engines do it."""

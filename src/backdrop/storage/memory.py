@@ -1,0 +1,264 @@
+"""The smallest correct engine: everything in dictionaries, every answer by brute force.
+
+It is the oracle that the other engines are tested against, so it is written to be read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from backdrop.domain.bucket import Bucket
+from backdrop.domain.query import Equals, Filter, Query, Reduction
+from backdrop.domain.record import Records
+from backdrop.domain.shape import Groups, add, distinct, greatest, least
+from backdrop.domain.token import Token
+from backdrop.domain.values import ID, TIMESTAMP, Record, Value, order_key, shown
+from backdrop.errors import Conflict, NotFound
+from backdrop.storage.port import (
+    KNOWN_HASH,
+    RECORDS_A_PAGE,
+    BucketState,
+    address_taken,
+    no_record,
+    no_token,
+    not_a_number,
+    not_found,
+)
+
+
+@dataclasses.dataclass
+class _Shelf:
+    """One bucket with all that is in it. `records` keeps the order of storing."""
+
+    bucket: Bucket
+    version: int
+    records: dict[str, Record] = dataclasses.field(default_factory=dict)
+    tokens: dict[str, Token] = dataclasses.field(default_factory=dict)
+    last_written: datetime | None = None
+
+
+class MemoryStorage:
+    """A store that lives as long as its process. See `Storage` for what each method does."""
+
+    def __init__(self, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._shelves: dict[str, _Shelf] = {}
+        self._version = 0
+
+    # -- buckets ----------------------------------------------------------------------------
+
+    def buckets(self) -> list[Bucket]:
+        with self._lock:
+            return [self._shelves[name].bucket for name in sorted(self._shelves)]
+
+    def bucket(self, name: str) -> Bucket:
+        return self._shelf(name).bucket
+
+    def bucket_at(self, data_group: str, data_type: str) -> Bucket:
+        for bucket in self.buckets():
+            if bucket.address == (data_group, data_type):
+                return bucket
+        raise NotFound(not_found(f"{data_group}/{data_type}"))
+
+    def put_bucket(self, bucket: Bucket, *, first_token: Token | None = None) -> bool:
+        with self._lock:
+            for other in self.buckets():
+                if bucket.address and other.address == bucket.address and other.name != bucket.name:
+                    raise Conflict(address_taken(bucket, other))
+            shelf = self._shelves.get(bucket.name)
+            if shelf is not None:
+                shelf.bucket = bucket
+                self._changed(shelf)
+                return False
+            shelf = _Shelf(bucket, 0)
+            if first_token is not None:
+                self._refuse_known(first_token)
+                shelf.tokens[first_token.id] = first_token
+            self._changed(shelf)
+            self._shelves[bucket.name] = shelf
+            return True
+
+    def drop_bucket(self, name: str) -> None:
+        with self._lock:
+            self._shelf(name)
+            del self._shelves[name]
+
+    def state(self, name: str) -> BucketState:
+        with self._lock:
+            shelf = self._shelf(name)
+            return BucketState(shelf.version, len(shelf.records), shelf.last_written)
+
+    # -- tokens -----------------------------------------------------------------------------
+
+    def tokens(self, bucket: str) -> list[Token]:
+        with self._lock:
+            return sorted(self._shelf(bucket).tokens.values(), key=lambda t: (t.created_at, t.id))
+
+    def add_token(self, token: Token) -> None:
+        with self._lock:
+            self._refuse_known(token)
+            self._shelf(token.bucket).tokens[token.id] = token
+
+    def drop_token(self, bucket: str, token_id: str) -> None:
+        with self._lock:
+            if self._shelf(bucket).tokens.pop(token_id, None) is None:
+                raise NotFound(no_token(bucket, token_id))
+
+    def token(self, token_hash: str) -> Token | None:
+        with self._lock:
+            for shelf in self._shelves.values():
+                for token in shelf.tokens.values():
+                    if token.hash == token_hash:
+                        return token
+        return None
+
+    def token_used(self, token_hash: str, now: datetime) -> None:
+        with self._lock:
+            token = self.token(token_hash)
+            if token is not None:
+                used = dataclasses.replace(token, last_used_at=now)
+                self._shelves[token.bucket].tokens[token.id] = used
+
+    # -- writing ----------------------------------------------------------------------------
+
+    def save(self, bucket: str, records: Records) -> None:
+        with self._lock:
+            shelf = self._shelf(bucket)
+            for record in records.rows:
+                _put(shelf, record)
+            self._written(shelf)
+
+    def replace(self, bucket: str, records: Records) -> None:
+        with self._lock:
+            shelf = self._shelf(bucket)
+            shelf.records.clear()
+            for record in records.rows:
+                _put(shelf, record)
+            self._written(shelf)
+
+    def update(self, bucket: str, record_id: str, change: Callable[[Record], Record]) -> None:
+        with self._lock:
+            shelf = self._shelf(bucket)
+            if record_id not in shelf.records:
+                raise NotFound(no_record(bucket, record_id))
+            _put(shelf, change(dict(shelf.records[record_id])))
+            self._written(shelf)
+
+    def delete(self, bucket: str, record_id: str) -> None:
+        with self._lock:
+            shelf = self._shelf(bucket)
+            if shelf.records.pop(record_id, None) is None:
+                raise NotFound(no_record(bucket, record_id))
+            self._written(shelf)
+
+    # -- reading ----------------------------------------------------------------------------
+
+    @contextmanager
+    def records(self, bucket: str, query: Query) -> Iterator[Iterator[Sequence[Record]]]:
+        found = _sorted(query, self._matching(bucket, query))[: query.limit]
+        yield (
+            found[place : place + RECORDS_A_PAGE] for place in range(0, len(found), RECORDS_A_PAGE)
+        )
+
+    def groups(self, bucket: str, query: Query) -> Groups:
+        found: dict[tuple[Any, ...], list[Record]] = {}
+        for record in self._matching(bucket, query):
+            values = [record.get(field) for field in query.group_by]
+            time = record.get(TIMESTAMP)
+            if any(value is None for value in values) or (query.period and time is None):
+                continue
+            start = query.period.start(time) if query.period else None  # type: ignore[arg-type]
+            found.setdefault((start, *map(order_key, values)), []).append(record)
+        groups = list(found.values())
+        return Groups(
+            keys=tuple([shown(rows[0][field]) for rows in groups] for field in query.group_by),
+            starts=[start for start, *_ in found] if query.period else None,
+            counts=[len(rows) for rows in groups],
+            reduced={
+                (field, reduction): [_reduce(field, reduction, rows) for rows in groups]
+                for field, reduction in query.reductions
+            },
+        )
+
+    # -- the store itself -------------------------------------------------------------------
+
+    def check(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    # -- within -----------------------------------------------------------------------------
+
+    def _shelf(self, name: str) -> _Shelf:
+        with self._lock:
+            if name not in self._shelves:
+                raise NotFound(not_found(name))
+            return self._shelves[name]
+
+    def _refuse_known(self, token: Token) -> None:
+        if self.token(token.hash) is not None:
+            raise Conflict(KNOWN_HASH)
+
+    def _changed(self, shelf: _Shelf) -> None:
+        self._version += 1
+        shelf.version = self._version
+
+    def _written(self, shelf: _Shelf) -> None:
+        shelf.last_written = self._clock()
+        self._changed(shelf)
+
+    def _matching(self, bucket: str, query: Query) -> list[Record]:
+        with self._lock:
+            return [dict(r) for r in self._shelf(bucket).records.values() if _matches(query, r)]
+
+
+def _put(shelf: _Shelf, record: Record) -> None:
+    record_id = str(record[ID])
+    shelf.records.pop(record_id, None)
+    shelf.records[record_id] = dict(record)
+
+
+def _matches(query: Query, record: Record) -> bool:
+    time = record.get(TIMESTAMP)
+    if query.start is not None and not (isinstance(time, datetime) and query.start <= time):
+        return False
+    if query.end is not None and not (isinstance(time, datetime) and time < query.end):
+        return False
+    return all(_passes(one, record.get(one.field)) for one in query.filters)
+
+
+def _passes(one: Filter, value: Value) -> bool:
+    if isinstance(one, Equals):
+        return value is not None and order_key(value) in map(order_key, one.values)
+    return isinstance(value, str) and value.startswith(one.prefixes)
+
+
+def _sorted(query: Query, records: list[Record]) -> list[Record]:
+    field = query.sort.key if query.sort else TIMESTAMP
+    descending = query.sort.descending if query.sort else False
+    known = [record for record in records if record.get(field) is not None]
+    known.sort(key=lambda record: order_key(record[field]), reverse=descending)
+    return [*known, *(record for record in records if record.get(field) is None)]
+
+
+def _reduce(field: str, reduction: Reduction, rows: Iterable[Record]) -> Any:
+    values = [row[field] for row in rows if row.get(field) is not None]
+    if reduction == "sum":
+        numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
+        if len(numbers) < len(values):
+            raise not_a_number(field)
+        return add(numbers)
+    reduce: dict[str, Callable[[list[Value]], Any]] = {
+        "set": distinct,
+        "count": len,
+        "min": least,
+        "max": greatest,
+    }
+    return reduce[reduction](values)

@@ -1,0 +1,40 @@
+"""`open_storage(url)`: the only module that names the engines, and imports their drivers late."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from backdrop.errors import InvalidRequest
+from backdrop.storage.port import Storage
+
+STORE_EXPECTED = "duckdb:///path/to/file.duckdb or memory:"
+
+
+def duckdb_path(url: str) -> Path | None:
+    """The file that a `duckdb:` URL names, or None for another kind of URL.
+
+    `duckdb:///abs.duckdb` is absolute; `duckdb:rel.duckdb` and `duckdb://rel.duckdb` are relative
+    to the working folder.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "duckdb":
+        return None
+    text = unquote(parts.netloc + parts.path)
+    if not text or parts.query or parts.fragment:
+        raise InvalidRequest(f"the store {url!r} names no file; expected {STORE_EXPECTED}")
+    return Path(text)
+
+
+def open_storage(url: str) -> Storage:
+    """The store that the URL names, opened. Raises InvalidRequest for a URL of no engine."""
+    if url == "memory:":
+        from backdrop.storage.memory import MemoryStorage
+
+        return MemoryStorage()
+    path = duckdb_path(url)
+    if path is not None:
+        from backdrop.storage.duckdb.engine import DuckDBStorage
+
+        return DuckDBStorage(path)
+    raise InvalidRequest(f"there is no store {url.split(':')[0]!r}; expected {STORE_EXPECTED}")

@@ -1,0 +1,166 @@
+"""What a store must do: the port, with its semantics written out.
+
+All methods are synchronous and may be called from any thread at once. Times are aware UTC
+datetimes. A write is durable, and seen by every later read of the same deployment, once its method
+has returned; a write that raises has changed nothing. Errors of the driver never leave an engine:
+what comes out is `StorageUnavailable` or an error named here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from backdrop.domain.bucket import Bucket
+from backdrop.domain.query import Query
+from backdrop.domain.record import Records
+from backdrop.domain.shape import Groups
+from backdrop.domain.token import Token
+from backdrop.domain.values import Record
+from backdrop.errors import InvalidQuery, Problem
+
+RECORDS_A_PAGE = 2_000
+"""About how many records `Storage.records` hands out at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class BucketState:
+    """What a store knows of a bucket beside its settings.
+
+    `version` grows with every write and every change of settings, and is never used twice in a
+    store, not even by a later bucket of the same name.
+    """
+
+    version: int
+    records: int
+    last_written: datetime | None
+
+
+class Storage(Protocol):
+    """A store. Methods that take a bucket's name raise NotFound where there is no such bucket."""
+
+    # -- buckets ----------------------------------------------------------------------------
+
+    def buckets(self) -> list[Bucket]:
+        """Every bucket, by name."""
+
+    def bucket(self, name: str) -> Bucket:
+        """The bucket of that name."""
+
+    def bucket_at(self, data_group: str, data_type: str) -> Bucket:
+        """The bucket of that second address; NotFound where there is none."""
+
+    def put_bucket(self, bucket: Bucket, *, first_token: Token | None = None) -> bool:
+        """Make the bucket, with its first token, or replace the settings of the one there is.
+
+        Returns whether it was made. `first_token` is kept only where it was. Raises Conflict where
+        another bucket has the same `address`, or where another token has the same hash.
+        """
+
+    def drop_bucket(self, name: str) -> None:
+        """Remove the bucket with its records, settings and tokens."""
+
+    def state(self, name: str) -> BucketState:
+        """The bucket's version, its number of records, and when it was last written."""
+
+    # -- tokens -----------------------------------------------------------------------------
+
+    def tokens(self, bucket: str) -> list[Token]:
+        """The bucket's tokens, the oldest first."""
+
+    def add_token(self, token: Token) -> None:
+        """Keep one more token. Raises Conflict where another token has the same hash."""
+
+    def drop_token(self, bucket: str, token_id: str) -> None:
+        """Revoke a token. Raises NotFound where the bucket has no such token."""
+
+    def token(self, token_hash: str) -> Token | None:
+        """The token with that hash, of whichever bucket; None where there is none."""
+
+    def token_used(self, token_hash: str, now: datetime) -> None:
+        """Note that a token was used: soon, not at once, and lost in a crash at the worst."""
+
+    # -- writing ----------------------------------------------------------------------------
+
+    def save(self, bucket: str, records: Records) -> None:
+        """Store all the records, or none. One whose `_id` exists replaces that record whole.
+
+        Saved records count as stored now, in the order given, whether new or replacing.
+        """
+
+    def replace(self, bucket: str, records: Records) -> None:
+        """Make the records all that the bucket holds, in one step for every reader."""
+
+    def update(self, bucket: str, record_id: str, change: Callable[[Record], Record]) -> None:
+        """Replace one record by what `change` makes of it, with no write of it in between.
+
+        `change` may be called more than once, and what it raises is raised; it keeps the `_id`.
+        Raises NotFound where there is no such record. The record counts as stored now.
+        """
+
+    def delete(self, bucket: str, record_id: str) -> None:
+        """Remove one record. Raises NotFound where there is none."""
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def records(
+        self, bucket: str, query: Query
+    ) -> AbstractContextManager[Iterator[Sequence[Record]]]:
+        """The matching records of a raw query, in pages, sorted and cut as the query says.
+
+        Without `sort`, by `_timestamp`, records without one last. With it, booleans, numbers,
+        strings (times for a time field), each in the order of `order_key`, records without the
+        field or with null last whatever the direction. Ties and the rest in the order in which
+        they were stored, whatever the direction. Every page is of the same moment. Memory does not
+        grow with the number of records. The context's end frees what the reading holds.
+        """
+
+    def groups(self, bucket: str, query: Query) -> Groups:
+        """The groups of a query with `period` or `group_by`, unsorted, unfilled and uncut.
+
+        Records where a grouped field is missing or null are left out and, with a period, those
+        without `_timestamp`. Keys that are equal by `order_key` are one group. Raises InvalidQuery
+        (code `not_a_number`) where a `sum` meets a string or a boolean in a record of a group.
+        """
+
+    # -- the store itself -------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Return if the store answers; raise StorageUnavailable if it doesn't."""
+
+    def close(self) -> None:
+        """Finish what was accepted and let go of everything. Nothing may be called afterwards."""
+
+
+# The messages that all engines share.
+
+KNOWN_HASH = "that token is in use already: choose another, or let the server make one"
+
+
+def not_found(bucket: str) -> str:
+    return f"there is no bucket {bucket!r}"
+
+
+def no_record(bucket: str, record_id: str) -> str:
+    return f"there is no record {record_id!r} in {bucket!r}"
+
+
+def no_token(bucket: str, token_id: str) -> str:
+    return f"{bucket!r} has no token with the id {token_id!r}"
+
+
+def address_taken(bucket: Bucket, other: Bucket) -> str:
+    return (
+        f"data_group {bucket.data_group!r} with data_type {bucket.data_type!r} "
+        f"is the address of {other.name!r} already"
+    )
+
+
+def not_a_number(field: str) -> InvalidQuery:
+    """The error of a sum that meets a string or a boolean."""
+    message = f"{field} holds values that are not numbers: only numbers can be summed or averaged"
+    where: dict[str, str | int] = {"parameter": "collect", "field": field}
+    return InvalidQuery(message, problems=[Problem("not_a_number", message, where)])
