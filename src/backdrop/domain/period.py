@@ -170,6 +170,12 @@ class Period:
         return changes[0] if changes else end
 
 
+def first_instant_of_hour(hours: int, segment: Segment) -> datetime:
+    """Where the local hour begins that is `hours` after 0001-01-01T00:00, within the segment."""
+    since_first = max(timedelta(0), hours * _HOUR - segment.offset)
+    return max(FIRST_INSTANT + since_first, segment.since)
+
+
 def _offset(zone: ZoneInfo, instant: datetime) -> timedelta:
     try:
         return instant.astimezone(zone).utcoffset() or timedelta(0)

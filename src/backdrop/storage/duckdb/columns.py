@@ -1,0 +1,90 @@
+"""Records -> typed columns, and back. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from types import NoneType
+from typing import Any
+
+import pyarrow as pa
+
+from backdrop.domain.values import Record, Value
+from backdrop.storage.duckdb.catalogue import Kind
+
+_kind_of: Mapping[type, Kind] = {
+    bool: "boolean",
+    int: "integer",
+    float: "float",
+    str: "string",
+    NoneType: "null",
+    datetime: "time",
+}
+
+_NAIVE = pa.timestamp("us")
+_ARROW_TYPES: Mapping[Kind, pa.DataType] = {
+    "boolean": pa.bool_(),
+    "integer": pa.int64(),
+    "float": pa.float64(),
+    "string": pa.string(),
+    "null": pa.bool_(),
+    "time": pa.timestamp("us", tz="UTC"),
+}
+
+
+class _Absent:
+    """The type of what stands where a record lacks a field."""
+
+
+_ABSENT = _Absent()
+
+
+def to_columns(records: Sequence[Record]) -> dict[tuple[str, Kind], pa.Array]:
+    """One Arrow array for each (field, kind) that occurs, as long as `records`.
+
+    Absence is null; a given null is true in the array of kind `null`; times are naive UTC.
+    """
+    columns: dict[tuple[str, Kind], pa.Array] = {}
+    for field in dict.fromkeys(name for record in records for name in record):
+        values = [record.get(field, _ABSENT) for record in records]
+        types = dict.fromkeys(map(type, values))
+        types.pop(_Absent, None)
+        for kind_type in types:
+            kind = _kind_of[kind_type]
+            columns[field, kind] = _array(values, kind_type, kind, only=len(types) == 1)
+    return columns
+
+
+def _array(values: list[Any], kind_type: type, kind: Kind, *, only: bool) -> pa.Array:
+    if kind == "null":
+        values = [True if value is None else None for value in values]
+    elif only:
+        values = [None if value is _ABSENT else value for value in values]
+    else:
+        values = [value if type(value) is kind_type else None for value in values]
+    array = pa.array(values, type=_ARROW_TYPES[kind])
+    return array.cast(_NAIVE) if kind == "time" else array
+
+
+def _utc(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC)
+
+
+def to_records(rows: Sequence[Sequence[Any]], columns: Sequence[tuple[str, Kind]]) -> list[Record]:
+    """The records that rows of the columns (a (field, kind) each) stand for."""
+    read: list[tuple[int, str, Callable[[Any], Value] | None]] = [
+        (place, field, _READ.get(kind)) for place, (field, kind) in enumerate(columns)
+    ]
+    records = []
+    for row in rows:
+        record: Record = {}
+        for place, field, convert in read:
+            value = row[place]
+            if value is not None:
+                record[field] = convert(value) if convert else value
+        records.append(record)
+    return records
+
+
+_READ: Mapping[Kind, Callable[[Any], Value]] = {"time": _utc, "null": lambda _: None}
+"""How a cell becomes a value, for the kinds whose cells are not the values themselves."""

@@ -1,0 +1,279 @@
+"""The DuckDB store: opens the file, reads in snapshots, hands every write to the one writer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from queue import Empty, LifoQueue
+from typing import TypeVar
+
+import duckdb
+
+from backdrop.domain.bucket import Bucket
+from backdrop.domain.period import FIRST_INSTANT, Segment, segments
+from backdrop.domain.query import Query
+from backdrop.domain.record import Records
+from backdrop.domain.shape import Groups
+from backdrop.domain.token import Token
+from backdrop.domain.values import TIMESTAMP, Record
+from backdrop.errors import NotFound, StorageUnavailable
+from backdrop.storage.duckdb.catalogue import FORMAT, STORE_TABLES, Table, quoted
+from backdrop.storage.duckdb.columns import to_records
+from backdrop.storage.duckdb.groups import no_groups, to_groups
+from backdrop.storage.duckdb.known_ids import IdsByTable
+from backdrop.storage.duckdb.sql import period_start, select_groups, select_records
+from backdrop.storage.duckdb.transaction import State, Transaction, read_state
+from backdrop.storage.duckdb.writer import Writer
+from backdrop.storage.port import RECORDS_A_PAGE, BucketState, not_found
+
+T = TypeVar("T")
+
+
+@contextmanager
+def _driver_errors() -> Iterator[None]:
+    """No exception of the driver leaves the engine."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise StorageUnavailable("the store does not answer") from error
+
+
+class DuckDBStorage:
+    """A store in one DuckDB file, which this process alone may have open.
+
+    Raises StorageUnavailable where the file can't be opened, with the reason in its message.
+    """
+
+    def __init__(
+        self, path: Path, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._clock = clock
+        self._connection = _open(path)
+        self._cursors: LifoQueue[duckdb.DuckDBPyConnection] = LifoQueue()
+        with _driver_errors():
+            self._state = read_state(self._connection)
+        tables = self._state.tables.values()
+        self._ids = IdsByTable(self._connection, tables)
+        self._writer = Writer(self._begin)
+
+    # -- buckets ----------------------------------------------------------------------------
+
+    def buckets(self) -> list[Bucket]:
+        tables = self._state.tables
+        return [tables[name].bucket for name in sorted(tables)]
+
+    def bucket(self, name: str) -> Bucket:
+        return self._table(name).bucket
+
+    def bucket_at(self, data_group: str, data_type: str) -> Bucket:
+        for table in self._state.tables.values():
+            if table.bucket.address == (data_group, data_type):
+                return table.bucket
+        raise NotFound(not_found(f"{data_group}/{data_type}"))
+
+    def put_bucket(self, bucket: Bucket, *, first_token: Token | None = None) -> bool:
+        return self._write(lambda transaction: transaction.put_bucket(bucket, first_token))
+
+    def drop_bucket(self, name: str) -> None:
+        self._write(lambda transaction: transaction.drop_bucket(name))
+
+    def state(self, name: str) -> BucketState:
+        table = self._table(name)
+        return BucketState(table.version, table.records, table.last_written)
+
+    # -- tokens -----------------------------------------------------------------------------
+
+    def tokens(self, bucket: str) -> list[Token]:
+        state = self._state
+        self._table(bucket)
+        found = (token for token in state.tokens.values() if token.bucket == bucket)
+        return sorted(found, key=lambda token: (token.created_at, token.id))
+
+    def add_token(self, token: Token) -> None:
+        self._write(lambda transaction: transaction.add_token(token))
+
+    def drop_token(self, bucket: str, token_id: str) -> None:
+        self._write(lambda transaction: transaction.drop_token(bucket, token_id))
+
+    def token(self, token_hash: str) -> Token | None:
+        return self._state.tokens.get(token_hash)
+
+    def token_used(self, token_hash: str, now: datetime) -> None:
+        self._writer.submit(lambda transaction: transaction.token_used(token_hash, now))
+
+    # -- writing ----------------------------------------------------------------------------
+
+    def save(self, bucket: str, records: Records) -> None:
+        self._write(lambda transaction: transaction.save(bucket, records))
+
+    def replace(self, bucket: str, records: Records) -> None:
+        self._write(lambda transaction: transaction.replace(bucket, records))
+
+    def update(self, bucket: str, record_id: str, change: Callable[[Record], Record]) -> None:
+        self._write(lambda transaction: transaction.update(bucket, record_id, change))
+
+    def delete(self, bucket: str, record_id: str) -> None:
+        self._write(lambda transaction: transaction.delete(bucket, record_id))
+
+    # -- reading ----------------------------------------------------------------------------
+
+    @contextmanager
+    def records(self, bucket: str, query: Query) -> Iterator[Iterator[Sequence[Record]]]:
+        with self._snapshot(bucket) as (cursor, table):
+            statement = select_records(query, table)
+            cursor.execute(statement.text, statement.parameters)
+            yield _pages(cursor, table)
+
+    def groups(self, bucket: str, query: Query) -> Groups:
+        with self._snapshot(bucket) as (cursor, table):
+            zone_segments = _zone_segments(cursor, table, query)
+            selected = select_groups(query, table, zone_segments)
+            if selected is None:
+                return no_groups(query)
+            statement, layout = selected
+            rows = cursor.execute(statement.text, statement.parameters).fetchall()
+        return to_groups(
+            query,
+            rows,
+            layout,
+            lambda key: period_start(query.period, key, zone_segments),  # type: ignore[arg-type]
+        )
+
+    # -- the store itself -------------------------------------------------------------------
+
+    def check(self) -> None:
+        with _driver_errors(), self._cursor() as cursor:
+            cursor.execute("SELECT format FROM store").fetchall()
+
+    def close(self) -> None:
+        self._writer.close()
+        self._ids.close()
+        with _driver_errors():
+            while not self._cursors.empty():
+                self._cursors.get().close()
+            self._connection.close()
+
+    # -- within -----------------------------------------------------------------------------
+
+    def _table(self, bucket: str) -> Table:
+        try:
+            return self._state.tables[bucket]
+        except KeyError:
+            raise NotFound(not_found(bucket)) from None
+
+    def _write(self, operation: Callable[[Transaction], T]) -> T:
+        with _driver_errors():
+            return self._writer.do(operation)
+
+    def _begin(self) -> Transaction:
+        return Transaction(
+            self._connection, self._state, self._ids, now=self._clock(), publish=self._publish
+        )
+
+    def _publish(self, state: State) -> None:
+        self._state = state
+        self._ids.keep(table.name for table in state.tables.values())
+
+    @contextmanager
+    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection of one's own to the same database."""
+        try:
+            cursor = self._cursors.get_nowait()
+        except Empty:
+            cursor = self._connection.cursor()
+        try:
+            yield cursor
+        finally:
+            self._cursors.put(cursor)
+
+    @contextmanager
+    def _snapshot(self, bucket: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, Table]]:
+        """A transaction that sees the bucket as it stood at one commit, and its table then."""
+        with _driver_errors(), self._cursor() as cursor:
+            table = self._begin_reading(cursor, bucket)
+            try:
+                yield cursor, table
+            finally:
+                cursor.rollback()
+
+    def _begin_reading(self, cursor: duckdb.DuckDBPyConnection, bucket: str) -> Table:
+        # A commit shows in the file an instant before its state is published here: where the two
+        # differ, the transaction is begun again.
+        deadline = time.monotonic() + _LONGEST_PUBLISHING
+        while True:
+            table = self._table(bucket)
+            cursor.begin()
+            select = "SELECT version FROM buckets WHERE name = $1"
+            if cursor.execute(select, [bucket]).fetchall() == [(table.version,)]:
+                return table
+            cursor.rollback()
+            if time.monotonic() > deadline:
+                raise StorageUnavailable("the store does not answer")
+            time.sleep(0.0005)
+
+
+_LONGEST_PUBLISHING = 10.0
+"""Seconds; far more than it takes to get from a commit to its publishing."""
+
+
+def _pages(cursor: duckdb.DuckDBPyConnection, table: Table) -> Iterator[Sequence[Record]]:
+    columns = list(table.columns)
+    with _driver_errors():
+        while rows := cursor.fetchmany(RECORDS_A_PAGE):
+            yield to_records(rows, columns)
+
+
+def _zone_segments(
+    cursor: duckdb.DuckDBPyConnection, table: Table, query: Query
+) -> Sequence[Segment]:
+    """The offsets of the query's zone over the times that occur in the table and the range."""
+    if query.period is None or query.period.zone.key == "UTC":
+        return [Segment(FIRST_INSTANT, timedelta(0))]
+    select = f"SELECT min({TIMESTAMP}), max({TIMESTAMP}) FROM {quoted(table.name)}"
+    first, last = cursor.execute(select).fetchall()[0]  # kept in the table's statistics: no scan
+    if first is None:
+        return [Segment(FIRST_INSTANT, timedelta(0))]
+    first, last = first.replace(tzinfo=UTC), last.replace(tzinfo=UTC)
+    if query.start is not None:
+        first = min(max(first, query.start), last)
+    if query.end is not None:
+        last = max(min(last, query.end), first)
+    return segments(query.period.zone, query.period.start(first), last)
+
+
+def _open(path: Path) -> duckdb.DuckDBPyConnection:
+    if not path.parent.is_dir():
+        raise StorageUnavailable(f"can't open {path}: there is no folder {path.parent}")
+    try:
+        connection = duckdb.connect(str(path), config=_CONFIG)
+        tables = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+        if not tables:
+            connection.begin()
+            connection.execute(STORE_TABLES)
+            connection.execute("INSERT INTO store VALUES ($1, 0)", [FORMAT])
+            connection.commit()
+        elif ("store",) not in tables:
+            connection.close()
+            raise StorageUnavailable(f"can't open {path}: it is a DuckDB file of something else")
+        (found,) = connection.execute("SELECT format FROM store").fetchall()[0]
+        if found != FORMAT:
+            connection.close()
+            raise StorageUnavailable(
+                f"can't open {path}: it has layout {found}, and this Backdrop knows {FORMAT}"
+            )
+    except duckdb.Error as error:
+        reason = str(error).splitlines()[0]
+        raise StorageUnavailable(f"can't open {path}: {reason}") from error
+    return connection
+
+
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "enable_external_access": False,  # no statement can read or write another file
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "python_enable_replacements": False,
+    "lock_configuration": True,
+}

@@ -1,0 +1,326 @@
+"""One transaction of the writer: what it changes in the file, and the state that it leads to."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+import msgspec
+import pyarrow as pa
+
+from backdrop.domain.bucket import Bucket
+from backdrop.domain.record import Records
+from backdrop.domain.token import Token
+from backdrop.domain.values import ID, Record
+from backdrop.errors import Conflict, NotFound
+from backdrop.storage.duckdb.catalogue import (
+    SEQUENCE,
+    Table,
+    add_columns,
+    create_table,
+    quoted,
+)
+from backdrop.storage.duckdb.columns import to_columns, to_records
+from backdrop.storage.duckdb.known_ids import IdsByTable
+from backdrop.storage.duckdb.sql import naive
+from backdrop.storage.port import (
+    KNOWN_HASH,
+    address_taken,
+    no_record,
+    no_token,
+    not_found,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What readers need to know of the file as it stood after one commit."""
+
+    tables: dict[str, Table]
+    """By the bucket's name."""
+    tokens: dict[str, Token]
+    """By hash."""
+    version: int
+    """The highest version given to any bucket so far."""
+    next_sequence: int
+    """The place of the next record that is stored, over all tables."""
+
+
+class Transaction:
+    """Operations on the open transaction. Each checks first, and changes something only then.
+
+    Records to save are gathered, and go in together before anything else touches their bucket.
+    """
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        state: State,
+        ids: IdsByTable,
+        *,
+        now: datetime,
+        publish: Callable[[State], None],
+    ) -> None:
+        self._connection = connection
+        self._tables = dict(state.tables)
+        self._tokens = dict(state.tokens)
+        self._version = state.version
+        self._sequence = state.next_sequence
+        self._ids = ids
+        self._now = now
+        self._publish = publish
+        self._gathered: dict[str, dict[str, Record]] = {}
+        self._all_new: dict[str, bool] = {}
+        connection.begin()
+
+    def commit(self) -> None:
+        for name in list(self._gathered):
+            self._store_gathered(name)
+        self._connection.commit()
+        self._publish(State(self._tables, self._tokens, self._version, self._sequence))
+
+    def rollback(self) -> None:
+        self._connection.rollback()
+
+    # -- buckets ----------------------------------------------------------------------------
+
+    def put_bucket(self, bucket: Bucket, first_token: Token | None) -> bool:
+        for other in self._tables.values():
+            taken = bucket.address is not None and other.bucket.address == bucket.address
+            if taken and other.bucket.name != bucket.name:
+                raise Conflict(address_taken(bucket, other.bucket))
+        settings = msgspec.json.encode(dataclasses.asdict(bucket)).decode()
+        if bucket.name in self._tables:
+            self._store_gathered(bucket.name)
+            table = dataclasses.replace(self._tables[bucket.name], bucket=bucket)
+            self._execute("UPDATE buckets SET settings = $1 WHERE name = $2", settings, bucket.name)
+            self._changed(table)
+            return False
+        if first_token is not None:
+            self._refuse_known(first_token)
+        table = Table(bucket, self._new_table_name(), self._version, 0, None)
+        self._execute(create_table(table))
+        self._execute(
+            "INSERT INTO buckets VALUES ($1, $2, $3, $4, 0, NULL)",
+            bucket.name,
+            settings,
+            table.name,
+            table.version,
+        )
+        self._tables[bucket.name] = table
+        self._ids.start(table.name)
+        if first_token is not None:
+            self.add_token(first_token)
+        return True
+
+    def drop_bucket(self, name: str) -> None:
+        table = self._table(name)
+        self._gathered.pop(name, None)
+        self._execute(f"DROP TABLE {quoted(table.name)}")
+        self._execute("DELETE FROM fields WHERE records_table = $1", table.name)
+        self._execute("DELETE FROM buckets WHERE name = $1", name)
+        self._execute("DELETE FROM tokens WHERE bucket = $1", name)
+        self._execute("UPDATE store SET version_floor = $1", self._version)
+        del self._tables[name]
+        self._tokens = {k: token for k, token in self._tokens.items() if token.bucket != name}
+
+    # -- tokens -----------------------------------------------------------------------------
+
+    def add_token(self, token: Token) -> None:
+        self._table(token.bucket)
+        self._refuse_known(token)
+        values = dataclasses.asdict(token)
+        times = ("created_at", "expires_at", "last_used_at")
+        values |= {name: naive(values[name]) for name in times if values[name] is not None}
+        places = ", ".join(f"${place + 1}" for place in range(len(values)))
+        names = ", ".join(values)
+        self._execute(f"INSERT INTO tokens ({names}) VALUES ({places})", *values.values())
+        self._tokens[token.hash] = token
+
+    def drop_token(self, bucket: str, token_id: str) -> None:
+        self._table(bucket)
+        for token in self._tokens.values():
+            if (token.bucket, token.id) == (bucket, token_id):
+                self._execute("DELETE FROM tokens WHERE hash = $1", token.hash)
+                del self._tokens[token.hash]
+                return
+        raise NotFound(no_token(bucket, token_id))
+
+    def token_used(self, token_hash: str, now: datetime) -> None:
+        token = self._tokens.get(token_hash)
+        if token is not None:
+            update = "UPDATE tokens SET last_used_at = $1 WHERE hash = $2"
+            self._execute(update, naive(now), token_hash)
+            self._tokens[token_hash] = dataclasses.replace(token, last_used_at=now)
+
+    # -- records ----------------------------------------------------------------------------
+
+    def save(self, bucket: str, records: Records) -> None:
+        self._table(bucket)
+        gathered = self._gathered.setdefault(bucket, {})
+        self._all_new[bucket] = self._all_new.get(bucket, True) and records.ids_are_new
+        for record in records.rows:
+            record_id = str(record[ID])
+            gathered.pop(record_id, None)  # the later one takes the later place
+            gathered[record_id] = record
+
+    def replace(self, bucket: str, records: Records) -> None:
+        table = self._table(bucket)
+        self._gathered.pop(bucket, None)
+        self._execute(f"DROP TABLE {quoted(table.name)}")
+        self._execute("DELETE FROM fields WHERE records_table = $1", table.name)
+        name = self._new_table_name()
+        self._tables[bucket] = table = Table(table.bucket, name, table.version, 0, None)
+        self._execute(create_table(table))
+        self._execute("UPDATE buckets SET records_table = $1 WHERE name = $2", name, bucket)
+        self._ids.start(name)
+        self._insert(table, records.rows)
+
+    def update(self, bucket: str, record_id: str, change: Callable[[Record], Record]) -> None:
+        self._store_gathered(bucket)
+        table = self._table(bucket)
+        columns = ", ".join(map(quoted, table.columns.values()))
+        select = f"SELECT {columns} FROM {quoted(table.name)} WHERE {ID} = $1"
+        stored = to_records(self._execute(select, record_id).fetchall(), list(table.columns))
+        if not stored:
+            raise NotFound(no_record(bucket, record_id))
+        changed = change(stored[0])
+        self._insert(table, [changed], deleted=self._delete(table, [record_id]))
+
+    def delete(self, bucket: str, record_id: str) -> None:
+        self._store_gathered(bucket)
+        table = self._table(bucket)
+        deleted = self._delete(table, [record_id])
+        if not deleted:
+            raise NotFound(no_record(bucket, record_id))
+        self._written(table, deleted=deleted)
+
+    def _store_gathered(self, bucket: str) -> None:
+        records = self._gathered.pop(bucket, None)
+        if records is None:
+            return
+        table = self._table(bucket)
+        deleted = 0
+        if not self._all_new.pop(bucket):
+            held = self._ids.maybe_held(table.name, records)
+            deleted = self._delete(table, held)
+        self._insert(table, list(records.values()), deleted=deleted)
+
+    def _delete(self, table: Table, ids: Sequence[str]) -> int:
+        """Remove the records of those ids; how many there were."""
+        if not ids or not table.records:
+            return 0
+        statement = f"DELETE FROM {quoted(table.name)} WHERE {ID}"
+        if len(ids) == 1:
+            deleted = self._execute(f"{statement} = $1", ids[0])
+        else:
+            self._connection.register("ids", pa.table({"id": pa.array(ids, pa.string())}))
+            deleted = self._execute(f"{statement} IN (SELECT id FROM ids)")
+        (count,) = deleted.fetchall()[0]
+        return int(count)
+
+    def _insert(self, table: Table, records: Sequence[Record], *, deleted: int = 0) -> None:
+        columns = to_columns(records)
+        added = [key for key in columns if key not in table.columns]
+        if added:
+            table = table.with_columns(added)
+            for statement in add_columns(table, added):
+                self._execute(statement)
+            for field, kind in added:
+                self._execute(
+                    "INSERT INTO fields VALUES ($1, $2, $3, $4)",
+                    table.name,
+                    field,
+                    kind,
+                    table.columns[field, kind],
+                )
+        if records:
+            sequence = range(self._sequence, self._sequence + len(records))
+            self._sequence = sequence.stop
+            batch = {SEQUENCE: pa.array(sequence, pa.int64())}
+            batch |= {table.columns[key]: column for key, column in columns.items()}
+            self._connection.register("batch", pa.table(batch))
+            names = ", ".join(map(quoted, batch))
+            self._execute(f"INSERT INTO {quoted(table.name)} ({names}) SELECT {names} FROM batch")
+            self._ids.add(table.name, [str(record[ID]) for record in records])
+        self._written(table, added=len(records), deleted=deleted)
+
+    # -- within -----------------------------------------------------------------------------
+
+    def _table(self, bucket: str) -> Table:
+        if bucket not in self._tables:
+            raise NotFound(not_found(bucket))
+        return self._tables[bucket]
+
+    def _written(self, table: Table, *, added: int = 0, deleted: int = 0) -> None:
+        records = table.records + added - deleted
+        self._changed(dataclasses.replace(table, records=records, last_written=self._now))
+
+    def _changed(self, table: Table) -> None:
+        self._version += 1
+        table = dataclasses.replace(table, version=self._version)
+        self._tables[table.bucket.name] = table
+        self._execute(
+            "UPDATE buckets SET version = $1, records = $2, last_written = $3 WHERE name = $4",
+            table.version,
+            table.records,
+            naive(table.last_written) if table.last_written else None,
+            table.bucket.name,
+        )
+
+    def _new_table_name(self) -> str:
+        """A name that no table of this store ever had: versions are not used twice."""
+        self._version += 1
+        return f"records_{self._version}"
+
+    def _refuse_known(self, token: Token) -> None:
+        if token.hash in self._tokens:
+            raise Conflict(KNOWN_HASH)
+
+    def _execute(self, statement: str, *parameters: Any) -> duckdb.DuckDBPyConnection:
+        return self._connection.execute(statement, parameters)
+
+
+def read_state(connection: duckdb.DuckDBPyConnection) -> State:
+    """The state that the file holds."""
+    (floor,) = _rows(connection, "SELECT version_floor FROM store")[0]
+    columns: dict[str, list[tuple[Any, ...]]] = {}
+    for name, *entry in _rows(connection, "SELECT * FROM fields ORDER BY rowid"):
+        columns.setdefault(name, []).append(tuple(entry))
+    tables = {}
+    sequence = 0
+    for row in _rows(connection, "SELECT * FROM buckets"):
+        name, settings, table_name, version, records, last_written = row
+        bucket = Bucket(**_settings(settings))
+        table = Table(bucket, table_name, version, records, _utc(last_written))
+        known = {(field, kind): column for field, kind, column in columns.get(table_name, ())}
+        tables[name] = dataclasses.replace(table, columns=dict(table.columns) | known)
+        last = _rows(connection, f"SELECT max({SEQUENCE}) FROM {quoted(table_name)}")[0][0]
+        sequence = max(sequence, -1 if last is None else last)
+    tokens = {}
+    for row in _rows(connection, "SELECT * FROM tokens"):
+        values = (_utc(value) if isinstance(value, datetime) else value for value in row)
+        token = Token(**dict(zip(_TOKEN_COLUMNS, values, strict=True)))
+        tokens[token.hash] = token
+    version = max([floor, *(table.version for table in tables.values())])
+    return State(tables, tokens, version, sequence + 1)
+
+
+_TOKEN_COLUMNS = tuple(field.name for field in dataclasses.fields(Token))
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, statement: str) -> list[Any]:
+    return connection.execute(statement).fetchall()
+
+
+def _settings(text: str) -> dict[str, Any]:
+    settings: dict[str, Any] = msgspec.json.decode(text)
+    return settings | {"auto_ids": tuple(settings["auto_ids"])}
+
+
+def _utc(value: datetime | None) -> datetime | None:
+    return None if value is None else value.replace(tzinfo=UTC)
