@@ -303,7 +303,7 @@ def read_state(connection: duckdb.DuckDBPyConnection) -> State:
         sequence = max(sequence, -1 if last is None else last)
     tokens = {}
     for row in _rows(connection, "SELECT * FROM tokens"):
-        values = (_utc(value) if isinstance(value, datetime) else value for value in row)
+        values: list[Any] = [_utc(v) if isinstance(v, datetime) else v for v in row]
         token = Token(**dict(zip(_TOKEN_COLUMNS, values, strict=True)))
         tokens[token.hash] = token
     version = max([floor, *(table.version for table in tables.values())])
