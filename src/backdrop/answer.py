@@ -4,29 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.query import Query
-from backdrop.domain.shape import shape
-from backdrop.storage.port import Storage
+from backdrop.domain.shape import Groups, Row, shape
+from backdrop.domain.window import slid
+from backdrop.storage.port import Storage, too_many_rows
+
+MOST_ROWS = 1_000_000
+"""How many rows an answer of groups may have, where nothing else is said."""
 
 Rows = Sequence[dict[str, Any]]
 
 
 @contextmanager
-def answer(storage: Storage, bucket: Bucket, query: Query) -> Iterator[Iterator[Rows]]:
+def answer(
+    storage: Storage, bucket: Bucket, query: Query, *, most_rows: int = MOST_ROWS
+) -> Iterator[Iterator[Rows]]:
     """The rows of the answer, in pages: records may be many, and come as they are read.
 
     The rows of groups come as one page. Whatever can go wrong with the query itself is raised on
-    entering. Leaving the context frees what the reading holds.
+    entering: InvalidQuery, also for an answer of groups past `most_rows`, gaps included. Leaving
+    the context frees what the reading holds.
     """
     if query.is_raw:
         with storage.records(bucket.name, query) as pages:
             yield pages
     else:
-        groups = storage.groups(bucket.name, query)
-        axis = None
-        if query.period is not None and query.start is not None and query.end is not None:
-            axis = list(query.period.axis(query.start, query.end))
-        yield iter([shape(query, groups, axis)])
+        yield iter([_grouped(storage, bucket, query, most_rows)])
+
+
+def _grouped(storage: Storage, bucket: Bucket, query: Query, most_rows: int) -> list[Row]:
+    axis = _axis(query, most_rows)
+    groups = storage.groups(bucket.name, query, most_rows=most_rows)
+    moved = slid(query, set(groups.starts or ()))
+    if moved != query:
+        query, axis = moved, _axis(moved, most_rows)
+        groups = storage.groups(bucket.name, query, most_rows=most_rows)
+    if axis is not None and len(axis) * _combinations(groups) > most_rows:
+        raise too_many_rows(most_rows)
+    return shape(query, groups, axis)
+
+
+def _axis(query: Query, most_rows: int) -> list[datetime] | None:
+    """The periods to fill: those of a range with both ends; None where nothing is filled."""
+    if query.period is None or query.start is None or query.end is None:
+        return None
+    axis = list(islice(query.period.axis(query.start, query.end), most_rows + 1))
+    if len(axis) > most_rows:
+        raise too_many_rows(most_rows)
+    return axis
+
+
+def _combinations(groups: Groups) -> int:
+    return len(set(zip(*groups.keys, strict=True))) if groups.keys else 1

@@ -10,9 +10,10 @@ is the start of the next.
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -53,6 +54,7 @@ _first_dates: Mapping[str, Callable[[date], date]] = {
 }
 """Of each period but the hour: local date -> the first date of the period that holds it."""
 
+_months = {"month": 1, "quarter": 3, "year": 12}
 _longest_days = {"day": 1, "week": 7, "month": 31, "quarter": 92, "year": 366}
 
 PERIOD_NAMES = ("hour", *_first_dates)
@@ -98,11 +100,66 @@ class Period:
             return start
         return self.start(start - timedelta(microseconds=1))
 
+    def shift(self, start: datetime, count: int) -> datetime:
+        """The start of the period `count` periods after the one that begins at `start`.
+
+        Before it, where `count` is negative. Raises OverflowError past the ends of the calendar.
+        """
+        if self.name != "hour":
+            return self.start_of_date(self._shift_date(self._local_date(start), count))
+        # Changes of offset cut some hours, so the guess is wide enough for them on either side.
+        slack = timedelta(days=3 + abs(count) // 1000)
+        if count >= 0:
+            hours = self._hours(start, min(LAST_INSTANT - _DAY, start + count * _HOUR + slack))
+            shifted = next(itertools.islice(hours, count, None), None)
+        else:
+            hours = self._hours(max(FIRST_INSTANT, start + count * _HOUR - slack), start)
+            shifted = next(iter(deque(hours, maxlen=-count)), None) if -count else None
+        if shifted is None:
+            raise OverflowError
+        return shifted
+
+    def _shift_date(self, day: date, count: int) -> date:
+        if self.name in _months:
+            months = day.year * 12 + day.month - 1 + count * _months[self.name]
+            if not 12 <= months < 12 * 10_000:
+                raise OverflowError
+            return _first_dates[self.name](date(months // 12, months % 12 + 1, 1))
+        first = _first_dates[self.name](day).toordinal()
+        shifted = first + count * (7 if self.name == "week" else 1)
+        if self.name == "day":
+            skipped = self._skipped_dates(min(first, shifted) - 2, max(first, shifted) + 2)
+            for gone in skipped if count > 0 else reversed(skipped):
+                if first < gone <= shifted:
+                    shifted += 1
+                elif shifted <= gone < first:
+                    shifted -= 1
+        if not 1 <= shifted <= date.max.toordinal():
+            raise OverflowError
+        return date.fromordinal(shifted)
+
+    def _skipped_dates(self, first: int, last: int) -> list[int]:
+        """The dates (as ordinals) from `first` to `last` that the zone skipped: one or none."""
+        bounds = (max(1, first), min(last, date.max.toordinal()))
+        begin, end = (datetime.combine(date.fromordinal(one), time(), tzinfo=UTC) for one in bounds)
+        runs = segments(self.zone, begin, end)
+        return [
+            self._local_date(run.since).toordinal() - 1
+            for before, run in itertools.pairwise(runs)
+            if run.offset - before.offset >= _DAY
+        ]
+
     def axis(self, first: datetime, end: datetime) -> Iterator[datetime]:
         """The starts of all periods that overlap `[first, end)`, in order."""
         if first >= end:
             return
-        start = self.start(first)
+        if self.name == "hour":
+            yield from self._hours(first, end)
+            return
+        # Where clocks went back over midnight, a date that ended comes again after the next one
+        # began: its instants are its, though its start lies before.
+        changes = segments(self.zone, first, min(end, first + min(_DAY, LAST_INSTANT - first)))
+        start = min(self.start(one) for one in [first, *(c.since for c in changes[1:])])
         while start < end:
             yield start
             following = self.next(start)
@@ -160,6 +217,19 @@ class Period:
             return begin
         return segments(self.zone, begin, instant)[-1].since
 
+    def _hours(self, first: datetime, end: datetime) -> Iterator[datetime]:
+        """The axis of hours, segment by segment: within one, each is an hour after the last."""
+        runs = segments(self.zone, self._hour_start(first), end)
+        for run, following in itertools.zip_longest(runs, runs[1:]):
+            stop = min(end, following.since) if following else end
+            start = run.since
+            while start < stop:
+                yield start
+                local_hours = (start - FIRST_INSTANT + run.offset) // _HOUR
+                if LAST_INSTANT - start <= _HOUR:
+                    return
+                start = FIRST_INSTANT + ((local_hours + 1) * _HOUR - run.offset)
+
     def _next_hour(self, start: datetime) -> datetime:
         offset = _offset(self.zone, start)
         local_hours = (start - FIRST_INSTANT + offset) // _HOUR + 1
@@ -196,11 +266,22 @@ def segments(zone: ZoneInfo, first: datetime, last: datetime) -> list[Segment]:
     ]
 
 
+_FIRST_CHANGE = 1800
+"""No zone of the IANA database changed its offset before this year."""
+_RULES_ALONE = 2100
+"""From here on zones only follow rules of the calendar, which repeats after 400 years."""
+_CYCLE = timedelta(days=146_097)
+
+
 @lru_cache(maxsize=4096)
 def _changes(zone: ZoneInfo, year: int) -> tuple[Segment, ...]:
     """The changes of offset in a UTC year, exact to the second (the zone files' unit)."""
-    if zone.key == "UTC":
+    if zone.key == "UTC" or 1 < year < _FIRST_CHANGE:
         return ()
+    if year >= _RULES_ALONE + 400:
+        same = _changes(zone, _RULES_ALONE + (year - _RULES_ALONE) % 400)
+        later = (year - _RULES_ALONE) // 400 * _CYCLE
+        return tuple(Segment(change.since + later, change.offset) for change in same)
     found = []
     begin = datetime(year, 1, 1, tzinfo=UTC)
     end = datetime(year + 1, 1, 1, tzinfo=UTC) if year < 9999 else LAST_INSTANT

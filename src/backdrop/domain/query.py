@@ -76,6 +76,8 @@ class Query:
     sort: Sort | None = None
     limit: int | None = None
     flatten: bool = False
+    slide: Literal["forward", "backward"] | None = None
+    """Set for a relative range: where its window goes if the periods at its near end are empty."""
 
     @property
     def is_raw(self) -> bool:

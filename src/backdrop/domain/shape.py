@@ -65,7 +65,7 @@ def _by_time(
     starts = groups.starts or ()
     row_of = {start: row for row, start in enumerate(starts)}
     line = sorted(row_of) if axis is None else axis
-    times = _time_columns(period, line)
+    times = _time_columns(period, line, filled=axis is not None)
     picks = [row_of.get(start, -1) for start in line]
     rows = _rows(_measures(query, groups), picks)
     answer = [
@@ -86,7 +86,8 @@ def _flat(
         line = axis
         combinations = sorted(set(identities))
         places = [(start, identity) for start in line for identity in combinations]
-    rows = _cells(query, period, groups, places, line)
+    times = _time_columns(period, line, filled=axis is not None)
+    rows = _cells(query, groups, places, line, times)
     return _sorted_and_cut(query, rows)
 
 
@@ -100,7 +101,7 @@ def _nested(
     tops = _rows(_key_columns(query, totals) | _measures(query, totals), range(len(members)))
     measures = _measures(query, groups)
     line = sorted(set(starts)) if axis is None else axis
-    times = _time_columns(period, line)
+    times = _time_columns(period, line, filled=axis is not None)
     texts = dict(zip(line, zip(times["_start_at"], times["_end_at"], strict=True), strict=True))
     answer = []
     for top, rows in zip(tops, members, strict=True):
@@ -119,10 +120,10 @@ def _nested(
 
 def _cells(
     query: Query,
-    period: Period,
     groups: Groups,
     places: Sequence[tuple[datetime, tuple[Any, ...]]],
     line: Sequence[datetime],
+    times: Mapping[str, Sequence[str]],
 ) -> list[Row]:
     """One row for each (start, group) of `places`, with the group's keys and the period's ends."""
     identities, starts = _identities(groups), groups.starts or ()
@@ -130,7 +131,6 @@ def _cells(
     of_group = {identity: row for row, identity in enumerate(identities)}
     picks = [row_of.get(place, -1) for place in places]
     representatives = [of_group[identity] for _, identity in places]
-    times = _time_columns(period, line)
     begin = dict(zip(line, times["_start_at"], strict=True))
     end = dict(zip(line, times["_end_at"], strict=True))
     columns: dict[str, list[Any]] = {
@@ -167,10 +167,17 @@ def _measures(query: Query, groups: Groups) -> dict[str, Sequence[Any]]:
     return columns
 
 
-def _time_columns(period: Period, line: Sequence[datetime]) -> dict[str, list[str]]:
-    """The texts of the starts and ends of the periods that begin at `line`."""
+def _time_columns(
+    period: Period, line: Sequence[datetime], *, filled: bool
+) -> dict[str, list[str]]:
+    """The texts of the starts and ends of the periods that begin at `line`.
+
+    `filled`: none is missing between, so that each ends where the next one begins.
+    """
     starts = [format_instant(start) for start in line]
-    ends = [format_instant(period.next(start)) for start in line]
+    unknown = line[-1:] if filled else line
+    ends = starts[1:] if filled else []
+    ends += [format_instant(period.next(start)) for start in unknown]
     return {"_start_at": starts, "_end_at": ends}
 
 

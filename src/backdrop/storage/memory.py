@@ -28,6 +28,7 @@ from backdrop.storage.port import (
     no_token,
     not_a_number,
     not_found,
+    too_many_rows,
 )
 
 
@@ -166,7 +167,7 @@ class MemoryStorage:
             found[place : place + RECORDS_A_PAGE] for place in range(0, len(found), RECORDS_A_PAGE)
         )
 
-    def groups(self, bucket: str, query: Query) -> Groups:
+    def groups(self, bucket: str, query: Query, *, most_rows: int) -> Groups:
         found: dict[tuple[Any, ...], list[Record]] = {}
         for record in self._matching(bucket, query):
             values = [record.get(field) for field in query.group_by]
@@ -176,6 +177,8 @@ class MemoryStorage:
             start = query.period.start(time) if query.period else None  # type: ignore[arg-type]
             found.setdefault((start, *map(order_key, values)), []).append(record)
         groups = list(found.values())
+        if len(groups) > most_rows:
+            raise too_many_rows(most_rows)
         return Groups(
             keys=tuple([shown(rows[0][field]) for rows in groups] for field in query.group_by),
             starts=[start for start, *_ in found] if query.period else None,

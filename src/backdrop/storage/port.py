@@ -118,12 +118,13 @@ class Storage(Protocol):
         grow with the number of records. The context's end frees what the reading holds.
         """
 
-    def groups(self, bucket: str, query: Query) -> Groups:
+    def groups(self, bucket: str, query: Query, *, most_rows: int) -> Groups:
         """The groups of a query with `period` or `group_by`, unsorted, unfilled and uncut.
 
         Records where a grouped field is missing or null are left out and, with a period, those
         without `_timestamp`. Keys that are equal by `order_key` are one group. Raises InvalidQuery
-        (code `not_a_number`) where a `sum` meets a string or a boolean in a record of a group.
+        (code `not_a_number`) where a `sum` meets a string or a boolean in a record of a group, and
+        (code `too_many_rows`) where there would be more than `most_rows`.
         """
 
     # -- the store itself -------------------------------------------------------------------
@@ -164,3 +165,12 @@ def not_a_number(field: str) -> InvalidQuery:
     message = f"{field} holds values that are not numbers: only numbers can be summed or averaged"
     where: dict[str, str | int] = {"parameter": "collect", "field": field}
     return InvalidQuery(message, problems=[Problem("not_a_number", message, where)])
+
+
+def too_many_rows(most_rows: int) -> InvalidQuery:
+    """The error of an answer past the bound on its rows."""
+    message = (
+        f"the answer would have more than {most_rows:,} rows, periods without records included: "
+        "ask for a shorter range, longer periods, or fewer groups"
+    )
+    return InvalidQuery(message, code="too_many_rows")

@@ -27,7 +27,7 @@ from backdrop.storage.duckdb.known_ids import IdsByTable
 from backdrop.storage.duckdb.sql import period_start, select_groups, select_records
 from backdrop.storage.duckdb.transaction import State, Transaction, read_state
 from backdrop.storage.duckdb.writer import Writer
-from backdrop.storage.port import RECORDS_A_PAGE, BucketState, not_found
+from backdrop.storage.port import RECORDS_A_PAGE, BucketState, not_found, too_many_rows
 
 T = TypeVar("T")
 
@@ -127,14 +127,17 @@ class DuckDBStorage:
             cursor.execute(statement.text, statement.parameters)
             yield _pages(cursor, table)
 
-    def groups(self, bucket: str, query: Query) -> Groups:
+    def groups(self, bucket: str, query: Query, *, most_rows: int) -> Groups:
         with self._snapshot(bucket) as (cursor, table):
             zone_segments = _zone_segments(cursor, table, query)
             selected = select_groups(query, table, zone_segments)
             if selected is None:
                 return no_groups(query)
             statement, layout = selected
-            rows = cursor.execute(statement.text, statement.parameters).fetchall()
+            bounded = f"{statement.text} LIMIT {most_rows + 1}"
+            rows = cursor.execute(bounded, statement.parameters).fetchall()
+        if len(rows) > most_rows:
+            raise too_many_rows(most_rows)
         return to_groups(
             query,
             rows,
