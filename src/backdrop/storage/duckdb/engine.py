@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from queue import Empty, LifoQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import duckdb
 
@@ -24,7 +24,8 @@ from backdrop.storage.duckdb.catalogue import FORMAT, STORE_TABLES, Table, quote
 from backdrop.storage.duckdb.columns import to_records
 from backdrop.storage.duckdb.groups import no_groups, to_groups
 from backdrop.storage.duckdb.known_ids import IdsByTable
-from backdrop.storage.duckdb.sql import period_start, select_groups, select_records
+from backdrop.storage.duckdb.slices import cuts, select_sample, select_slices, tiers
+from backdrop.storage.duckdb.sql import Statement, period_start, select_groups, select_records
 from backdrop.storage.duckdb.transaction import State, Transaction, read_state
 from backdrop.storage.duckdb.writer import Writer
 from backdrop.storage.port import RECORDS_A_PAGE, BucketState, not_found, too_many_rows
@@ -44,13 +45,19 @@ def _driver_errors() -> Iterator[None]:
 class DuckDBStorage:
     """A store in one DuckDB file, which this process alone may have open.
 
+    `sorted_at_once`: about how many records a reading sorts in memory at a time.
     Raises StorageUnavailable where the file can't be opened, with the reason in its message.
     """
 
     def __init__(
-        self, path: Path, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sorted_at_once: int = 50_000,
     ) -> None:
         self._clock = clock
+        self._sorted_at_once = sorted_at_once
         self._connection = _open(path)
         self._cursors: LifoQueue[duckdb.DuckDBPyConnection] = LifoQueue()
         with _driver_errors():
@@ -123,9 +130,10 @@ class DuckDBStorage:
     @contextmanager
     def records(self, bucket: str, query: Query) -> Iterator[Iterator[Sequence[Record]]]:
         with self._snapshot(bucket) as (cursor, table):
-            statement = select_records(query, table)
-            cursor.execute(statement.text, statement.parameters)
-            yield _pages(cursor, table)
+            statements = self._selects(cursor, table, query)
+            _run(cursor, next(statements))  # what can go wrong shows before the first page
+            limit = table.records if query.limit is None else query.limit
+            yield _pages(cursor, table, statements, limit)
 
     def groups(self, bucket: str, query: Query, *, most_rows: int) -> Groups:
         with self._snapshot(bucket) as (cursor, table):
@@ -160,6 +168,22 @@ class DuckDBStorage:
             self._connection.close()
 
     # -- within -----------------------------------------------------------------------------
+
+    def _selects(
+        self, cursor: duckdb.DuckDBPyConnection, table: Table, query: Query
+    ) -> Iterator[Statement]:
+        """The statements that, one after the other, read the records in order."""
+        cut_short = query.limit is not None and query.limit <= self._sorted_at_once
+        if cut_short or table.records <= self._sorted_at_once:
+            yield select_records(query, table)
+            return
+        for tier in tiers(query, table):
+            where: Sequence[tuple[Any, bool]] = ()
+            if tier.value is not None:
+                sample = _run(cursor, select_sample(query, table, tier)).fetchall()
+                pieces = -(-table.records // self._sorted_at_once)
+                where = cuts([value for (value,) in sample], pieces)
+            yield from select_slices(query, table, tier, where)
 
     def _table(self, bucket: str) -> Table:
         try:
@@ -222,11 +246,26 @@ _LONGEST_PUBLISHING = 10.0
 """Seconds; far more than it takes to get from a commit to its publishing."""
 
 
-def _pages(cursor: duckdb.DuckDBPyConnection, table: Table) -> Iterator[Sequence[Record]]:
+def _run(cursor: duckdb.DuckDBPyConnection, statement: Statement) -> duckdb.DuckDBPyConnection:
+    return cursor.execute(statement.text, statement.parameters)
+
+
+def _pages(
+    cursor: duckdb.DuckDBPyConnection, table: Table, more: Iterator[Statement], left: int
+) -> Iterator[Sequence[Record]]:
+    """The records of the statement that runs, then those of `more`, `left` at most."""
     columns = list(table.columns)
     with _driver_errors():
-        while rows := cursor.fetchmany(RECORDS_A_PAGE):
-            yield to_records(rows, columns)
+        while left > 0:
+            rows = cursor.fetchmany(min(RECORDS_A_PAGE, left))
+            if rows:
+                left -= len(rows)
+                yield to_records(rows, columns)
+                continue
+            statement = next(more, None)
+            if statement is None:
+                return
+            _run(cursor, statement)
 
 
 def _zone_segments(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -18,6 +19,8 @@ _DAY_US = 24 * _HOUR_US
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SINCE_YEAR_1 = (_EPOCH - FIRST_INSTANT) // _MICROSECOND
 """Added to a time since 1970 it gives one since 0001-01-01, a Monday, which is never negative."""
+
+_LARGEST_FLOAT = sys.float_info.max
 
 _VALUE_KINDS: tuple[Kind, ...] = ("boolean", "integer", "float", "string", "time")
 
@@ -48,7 +51,7 @@ def value_kinds(table: Table, name: str) -> dict[Kind, str]:
 # -- conditions ----------------------------------------------------------------------------------
 
 
-def _where(statement: Statement, query: Query, table: Table) -> list[str]:
+def conditions_of(statement: Statement, query: Query, table: Table) -> list[str]:
     conditions = []
     if query.start is not None:
         conditions.append(f"{TIMESTAMP} >= {statement.bind(naive(query.start))}")
@@ -84,15 +87,15 @@ def _as_kind(value: Value, kind: Kind) -> Any:
     if isinstance(value, (int, float)):
         if kind == "integer" and value == int(value) and INT64_MIN <= value <= INT64_MAX:
             return int(value)
-        if kind == "float" and float(value) == value:  # else no float equals that integer
+        if kind == "float" and abs(value) <= _LARGEST_FLOAT and float(value) == value:
             return float(value)
-        return None
+        return None  # no float equals that integer, or the other way round
     if isinstance(value, datetime):
         return naive(value) if kind == "time" else None
     return value if kind == "string" else None
 
 
-def _select(columns: Sequence[str], table: Table, conditions: Sequence[str]) -> str:
+def select(columns: Sequence[str], table: Table, conditions: Sequence[str]) -> str:
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     return f"SELECT {', '.join(columns)} FROM {quoted(table.name)}{where}"
 
@@ -103,19 +106,27 @@ def _select(columns: Sequence[str], table: Table, conditions: Sequence[str]) -> 
 def select_records(query: Query, table: Table) -> Statement:
     """The matching records, in order: a column for each of `table.columns`."""
     statement = Statement()
-    conditions = _where(statement, query, table)
-    columns = [quoted(name) for name in table.columns.values()]
-    order = ", ".join(_order(query, table))
-    statement.text = f"{_select(columns, table, conditions)} ORDER BY {order}"
+    conditions = conditions_of(statement, query, table)
+    columns = record_columns(table)
+    statement.text = f"{select(columns, table, conditions)} ORDER BY {_order(query, table)}"
     if query.limit is not None:
         statement.text += f" LIMIT {int(query.limit)}"
     return statement
 
 
-def _order(query: Query, table: Table) -> list[str]:
-    """Booleans, numbers, strings; NULLS LAST either way; then as stored."""
+def record_columns(table: Table) -> list[str]:
+    return [quoted(name) for name in table.columns.values()]
+
+
+def ordered(terms: Iterable[str], *, descending: bool) -> str:
+    """Sort terms with missing values last either way, ties as they were stored."""
+    direction = "DESC" if descending else "ASC"
+    return ", ".join([*(f"{term} {direction} NULLS LAST" for term in terms), SEQUENCE])
+
+
+def _order(query: Query, table: Table) -> str:
+    """Booleans, numbers, strings."""
     name = query.sort.key if query.sort else TIMESTAMP
-    direction = "DESC" if query.sort and query.sort.descending else "ASC"
     kinds = value_kinds(table, name)
     terms = []
     if len(kinds) > 1:
@@ -123,12 +134,12 @@ def _order(query: Query, table: Table) -> list[str]:
         cases = (f"WHEN {column} IS NOT NULL THEN {ranks[kind]}" for kind, column in kinds.items())
         terms.append(f"CASE {' '.join(cases)} END")
     if "integer" in kinds and "float" in kinds:
-        terms += _exact_number(kinds.pop("integer"), kinds.pop("float"))
+        terms += number_terms(kinds.pop("integer"), kinds.pop("float"))
     terms += kinds.values()
-    return [*(f"{term} {direction} NULLS LAST" for term in terms), SEQUENCE]
+    return ordered(terms, descending=bool(query.sort and query.sort.descending))
 
 
-def _exact_number(integer: str, double: str) -> list[str]:
+def number_terms(integer: str, double: str) -> list[str]:
     """Terms that order integers and floats of one field by value, also past 2**53.
 
     Where the doubles are equal and that large, both are whole numbers and are compared as such.
@@ -160,7 +171,7 @@ def select_groups(
 ) -> tuple[Statement, GroupColumns] | None:
     """The groups, unsorted; None where no record can have all the grouped fields."""
     statement = Statement()
-    conditions = _where(statement, query, table)
+    conditions = conditions_of(statement, query, table)
     keys: list[str] = []
     key_kinds: list[tuple[Kind, ...]] = []
     if query.period is not None:
@@ -180,7 +191,7 @@ def select_groups(
         read, columns = _reduce(value_kinds(table, name), reduction)
         values += columns
         reduced_kinds.append(read)
-    statement.text = _select([*keys, "count(*)", *values], table, conditions)
+    statement.text = select([*keys, "count(*)", *values], table, conditions)
     if keys:
         statement.text += f" GROUP BY {', '.join(str(place + 1) for place in range(len(keys)))}"
     return statement, GroupColumns(tuple(key_kinds), tuple(reduced_kinds))
