@@ -18,7 +18,7 @@ def refuse_bad_schema(bucket: Bucket) -> None:
     """Raise InvalidSettings if the bucket's `schema` is not a JSON Schema that can be used here."""
     try:
         schema_check(bucket)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         reason = getattr(error, "message", None) or str(error)
         message = f"schema is not a JSON Schema that can be used: {reason}"
         problem = Problem("invalid_schema", message, {"setting": "schema"})

@@ -159,7 +159,7 @@ class Period:
         # Where clocks went back over midnight, a date that ended comes again after the next one
         # began: its instants are its, though its start lies before.
         changes = segments(self.zone, first, min(end, first + min(_DAY, LAST_INSTANT - first)))
-        start = min(self.start(one) for one in [first, *(c.since for c in changes[1:])])
+        start = min(self.start(one) for one in [first, *(c.since for c in changes[1:] if c.since < end)])
         while start < end:
             yield start
             following = self.next(start)
@@ -172,10 +172,12 @@ class Period:
 
         `after` bounds the search from below (exclusive).
         """
+        if day == date.min:
+            return FIRST_INSTANT  # also what a zone west of Greenwich still has of the day before
         try:
             midnight = datetime(day.year, day.month, day.day, tzinfo=self.zone).astimezone(UTC)
         except OverflowError:
-            return FIRST_INSTANT if day.year == 1 else LAST_INSTANT
+            return LAST_INSTANT
         if self.zone is _UTC or self.zone.key == "UTC":
             return midnight
         # fold=0 takes the earlier of two midnights, and a midnight that a change skipped with the
@@ -249,8 +251,9 @@ def first_instant_of_hour(hours: int, segment: Segment) -> datetime:
 def _offset(zone: ZoneInfo, instant: datetime) -> timedelta:
     try:
         return instant.astimezone(zone).utcoffset() or timedelta(0)
-    except OverflowError:
-        return timedelta(0)
+    except OverflowError:  # the local time is past the calendar, where no zone changes any more
+        within = instant + _DAY if instant.year == 1 else instant - _DAY
+        return within.astimezone(zone).utcoffset() or timedelta(0)
 
 
 def segments(zone: ZoneInfo, first: datetime, last: datetime) -> list[Segment]:
