@@ -130,8 +130,33 @@ def periods() -> st.SearchStrategy[Period]:
 
 texts = st.one_of(
     st.sampled_from(
-        ["", "a", "A", "ab", "a%", "a_", "a\\", "%", "_", "\\", "'", '"', "é", "ü", "😀", "\uffff"]
-        + ["1", "1.0", "true", "null", "\0", "a\0b", "2013-01-01", "-0", "[]"]
+        [
+            "",
+            "a",
+            "A",
+            "ab",
+            "a%",
+            "a_",
+            "a\\",
+            "%",
+            "_",
+            "\\",
+            "'",
+            '"',
+            "é",
+            "ü",
+            "😀",
+            "\uffff",
+            "1",
+            "1.0",
+            "true",
+            "null",
+            "\0",
+            "a\0b",
+            "2013-01-01",
+            "-0",
+            "[]",
+        ]
     ),
     st.text(max_size=4),
 )
@@ -268,10 +293,6 @@ def _sorts(
 def filters() -> st.SearchStrategy[Filter]:
     known = values.filter(lambda value: value is not None)
     names = st.sampled_from([*FIELDS, *FIELDS, ID, "unheard"])
-    equals = st.builds(
-        Equals, names, st.lists(known, min_size=1, max_size=6).map(tuple)
-    )
-    prefixes = st.builds(
-        StartsWith, names, st.lists(texts, min_size=1, max_size=3).map(tuple)
-    )
+    equals = st.builds(Equals, names, st.lists(known, min_size=1, max_size=6).map(tuple))
+    prefixes = st.builds(StartsWith, names, st.lists(texts, min_size=1, max_size=3).map(tuple))
     return st.one_of(equals, equals, prefixes)

@@ -18,7 +18,9 @@ from backdrop.storage.memory import MemoryStorage
 
 THINGS = Bucket(name="things")
 KEYED = Bucket(name="keyed", auto_ids=("foo",))
-STRICT = Bucket(name="strict", schema={"required": ["aa"], "properties": {"aa": {"type": "integer"}}})
+STRICT = Bucket(
+    name="strict", schema={"required": ["aa"], "properties": {"aa": {"type": "integer"}}}
+)
 
 
 @pytest.fixture
@@ -77,7 +79,9 @@ def test_the_schema_is_asked(storage: MemoryStorage) -> None:
 
 def test_replace_makes_the_batch_all_there_is(storage: MemoryStorage) -> None:
     ingest(storage, THINGS, [{"_id": "x"}, {"_id": "y"}])
-    assert ingest(storage, THINGS, [{"_id": "z"}, {"_id": "x", "aa": 1}], replace=True) == Receipt(2)
+    assert ingest(storage, THINGS, [{"_id": "z"}, {"_id": "x", "aa": 1}], replace=True) == Receipt(
+        2
+    )
     assert contents(storage, THINGS) == [{"_id": "z"}, {"_id": "x", "aa": 1}]
     assert ingest(storage, THINGS, [], replace=True) == Receipt(0)
     assert contents(storage, THINGS) == []

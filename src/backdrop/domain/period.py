@@ -159,7 +159,8 @@ class Period:
         # Where clocks went back over midnight, a date that ended comes again after the next one
         # began: its instants are its, though its start lies before.
         changes = segments(self.zone, first, min(end, first + min(_DAY, LAST_INSTANT - first)))
-        start = min(self.start(one) for one in [first, *(c.since for c in changes[1:] if c.since < end)])
+        turns = [change.since for change in changes[1:] if change.since < end]
+        start = min(self.start(one) for one in [first, *turns])
         while start < end:
             yield start
             following = self.next(start)

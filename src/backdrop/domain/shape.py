@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from fractions import Fraction
 from itertools import chain, groupby
 from typing import Any
 
@@ -235,8 +236,12 @@ def add(numbers: Iterable[int | float]) -> int | float | None:
 def _fsum(numbers: Sequence[float]) -> float:
     try:
         return math.fsum(numbers)
+    except OverflowError:  # on the way, though the sum itself may not be past the largest float
+        total = sum(map(Fraction, numbers))
+    try:
+        return float(total)
     except OverflowError:
-        return sum(numbers)
+        return math.inf if total > 0 else -math.inf
 
 
 def finite(number: float) -> float:
