@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from types import NoneType
 from typing import Any
 
@@ -45,11 +46,10 @@ def to_columns(records: Sequence[Record]) -> dict[tuple[str, Kind], pa.Array]:
     Absence is null; a given null is true in the array of kind `null`; times are naive UTC.
     """
     columns: dict[tuple[str, Kind], pa.Array] = {}
-    for field in dict.fromkeys(name for record in records for name in record):
+    for field in dict.fromkeys(chain.from_iterable(records)):
         values = [record.get(field, _ABSENT) for record in records]
-        types = dict.fromkeys(map(type, values))
-        types.pop(_Absent, None)
-        for kind_type in types:
+        types = set(map(type, values))
+        for kind_type in sorted(types - {_Absent}, key=lambda one: one.__name__):
             kind = _kind_of[kind_type]
             columns[field, kind] = _array(values, kind_type, kind, only=len(types) == 1)
     return columns
@@ -58,9 +58,7 @@ def to_columns(records: Sequence[Record]) -> dict[tuple[str, Kind], pa.Array]:
 def _array(values: list[Any], kind_type: type, kind: Kind, *, only: bool) -> pa.Array:
     if kind == "null":
         values = [True if value is None else None for value in values]
-    elif only:
-        values = [None if value is _ABSENT else value for value in values]
-    else:
+    elif not only:
         values = [value if type(value) is kind_type else None for value in values]
     array = pa.array(values, type=_ARROW_TYPES[kind])
     return array.cast(_NAIVE) if kind == "time" else array
