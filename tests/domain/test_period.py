@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.resources
 import struct
 import zoneinfo
@@ -563,6 +564,22 @@ def _some_zones() -> tuple[str, ...]:
     """All of them in the long profile, else every ninth and those with trouble."""
     names = zone_names_with_own_rules()
     return names if LONG else tuple(dict.fromkeys((*ZONES, *names[::9])))
+
+
+@given(any_zones(), st.one_of(wide_instants(1, 9998), near_the_ends), st.integers(0, 500))
+def test_a_segment_tells_the_offset_of_every_instant_in_it(
+    here: ZoneInfo, instant: datetime, days: int
+) -> None:
+    first = max(FIRST_INSTANT, instant - min(timedelta(days=days), instant - FIRST_INSTANT))
+    runs = segments(here, first, instant)
+    assert runs[0].since == first
+    assert all(a.since < b.since and a.offset != b.offset for a, b in pairwise(runs))
+    assert runs[-1].since <= instant
+    for run in runs:
+        with contextlib.suppress(OverflowError):  # past the calendar nothing is local
+            assert run.since.astimezone(here).utcoffset() == run.offset
+    with contextlib.suppress(OverflowError):
+        assert instant.astimezone(here).utcoffset() == runs[-1].offset
 
 
 @pytest.mark.parametrize("place", _some_zones())

@@ -252,9 +252,8 @@ def first_instant_of_hour(hours: int, segment: Segment) -> datetime:
 def _offset(zone: ZoneInfo, instant: datetime) -> timedelta:
     try:
         return instant.astimezone(zone).utcoffset() or timedelta(0)
-    except OverflowError:  # the local time is past the calendar, where no zone changes any more
-        within = instant + _DAY if instant.year == 1 else instant - _DAY
-        return within.astimezone(zone).utcoffset() or timedelta(0)
+    except OverflowError:  # the local time is past the calendar, so nothing is local there
+        return timedelta(0)
 
 
 def segments(zone: ZoneInfo, first: datetime, last: datetime) -> list[Segment]:
@@ -282,7 +281,7 @@ def _changes(zone: ZoneInfo, year: int) -> tuple[Segment, ...]:
     """The changes of offset in a UTC year, exact to the second (the zone files' unit)."""
     if zone.key == "UTC" or 1 < year < _FIRST_CHANGE:
         return ()
-    if year >= _RULES_ALONE + 400:
+    if _RULES_ALONE + 400 <= year < 9999:  # which ends with a change of its own
         same = _changes(zone, _RULES_ALONE + (year - _RULES_ALONE) % 400)
         later = (year - _RULES_ALONE) // 400 * _CYCLE
         return tuple(Segment(change.since + later, change.offset) for change in same)
@@ -291,10 +290,9 @@ def _changes(zone: ZoneInfo, year: int) -> tuple[Segment, ...]:
     end = datetime(year + 1, 1, 1, tzinfo=UTC) if year < 9999 else LAST_INSTANT
     before = _offset(zone, begin - timedelta(seconds=1)) if year > 1 else _offset(zone, begin)
     low = begin - timedelta(seconds=1) if year > 1 else begin
-    while low < end:
-        high = min(low + _DAY, end - timedelta(seconds=1))
-        if high <= low:
-            break
+    last = end - timedelta(seconds=1)
+    while low < last:
+        high = low + min(_DAY, last - low)
         after = _offset(zone, high)
         if after != before:
             change = _bisect(zone, low, high)
