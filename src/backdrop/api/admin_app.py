@@ -1,0 +1,272 @@
+"""The admin API: buckets and their tokens. All of it needs the admin token.
+
+It reads a body as the write API does, except that one that is empty counts as `{}`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, TypeVar
+
+from anyio.to_thread import run_sync
+from starlette.requests import Request
+from starlette.responses import Response
+
+from backdrop.api.auth import require_admin
+from backdrop.api.body import parse_settings, read_settings_body, unpack
+from backdrop.api.encode import json_answer
+from backdrop.api.routes import Resources, Site
+from backdrop.domain.bucket import Bucket, parse_bucket
+from backdrop.domain.times import EXPECTED as TIME_EXPECTED
+from backdrop.domain.times import format_instant, parse_instant
+from backdrop.domain.token import (
+    MOST_LABEL_CHARACTERS,
+    SCOPES,
+    Scope,
+    Token,
+    hash_token,
+    is_token,
+)
+from backdrop.errors import Conflict, InvalidSettings, NotFound, Problem
+from backdrop.schema import refuse_bad_schema
+from backdrop.storage.port import KNOWN_HASH, Storage
+
+T = TypeVar("T")
+Body = Mapping[str, Any]
+
+_SHOWN_ONCE = {"Cache-Control": "no-store"}
+_DONE = {"status": "ok"}
+
+
+# -- buckets ----------------------------------------------------------------------------------
+
+
+async def list_buckets(request: Request, site: Site) -> Response:
+    buckets = await _as_admin(request, site, site.storage.buckets)
+    return json_answer({"buckets": [bucket.as_json() for bucket in buckets]})
+
+
+async def get_bucket(request: Request, site: Site) -> Response:
+    name = request.path_params["name"]
+    bucket = await _as_admin(request, site, lambda: site.storage.bucket(name))
+    return json_answer(bucket.as_json())
+
+
+async def put_bucket(request: Request, site: Site) -> Response:
+    name = request.path_params["name"]
+
+    def put(body: Body) -> Response:
+        text, settings = _split_token(body)
+        bucket = _checked(name, settings, text)
+        existing = _existing(site.storage, name)
+        if existing is not None and text is not None:
+            raise _invalid("token", "a token can be given only when the bucket is created")
+        if text is not None and hash_token(text) == site.admin_hash:
+            raise Conflict(KNOWN_HASH)
+        text = text or _new_text()
+        token = _new_token(text, name, TokenWish(scope="write", label="first token"), site.now())
+        if not site.storage.put_bucket(bucket, first_token=token):
+            return json_answer(bucket.as_json())
+        return json_answer(bucket.as_json() | {"token": text}, status=201, headers=_SHOWN_ONCE)
+
+    return await _with_body(request, site, put)
+
+
+async def patch_bucket(request: Request, site: Site) -> Response:
+    name = request.path_params["name"]
+
+    def patch(body: Body) -> Response:
+        base = site.storage.bucket(name)
+        if "token" in body:
+            raise _invalid("token", "a token can be given only when the bucket is created")
+        bucket = parse_bucket(name, body, base=base)
+        refuse_bad_schema(bucket)
+        site.storage.put_bucket(bucket)
+        return json_answer(bucket.as_json())
+
+    return await _with_body(request, site, patch)
+
+
+async def delete_bucket(request: Request, site: Site) -> Response:
+    name = request.path_params["name"]
+    await _as_admin(request, site, lambda: site.storage.drop_bucket(name))
+    return json_answer(_DONE)
+
+
+def _existing(storage: Storage, name: str) -> Bucket | None:
+    try:
+        return storage.bucket(name)
+    except NotFound:
+        return None
+
+
+def _split_token(body: Body) -> tuple[Any, dict[str, Any]]:
+    """The client's own token, None where it sent none, and the settings."""
+    settings = dict(body)
+    return settings.pop("token", None), settings
+
+
+def _checked(name: str, settings: Body, token: Any) -> Bucket:
+    """The bucket of these settings. Raises InvalidSettings with every problem, the token's too."""
+    problems = []
+    if token is not None and not (isinstance(token, str) and is_token(token)):
+        problems.append(_problem("token", "token must be 8 to 200 printable characters, no blanks"))
+    try:
+        bucket = parse_bucket(name, settings)
+        refuse_bad_schema(bucket)
+    except InvalidSettings as error:
+        problems[:0] = error.problems
+    if problems:
+        raise InvalidSettings(problems[0].message, problems=problems)
+    return bucket
+
+
+# -- tokens -----------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TokenWish:
+    """What is asked of a new token."""
+
+    scope: Scope
+    label: str = ""
+    expires_at: datetime | None = None
+
+
+async def list_tokens(request: Request, site: Site) -> Response:
+    name = request.path_params["name"]
+    tokens = await _as_admin(request, site, lambda: site.storage.tokens(name))
+    return json_answer({"tokens": [_token_json(token) for token in tokens]})
+
+
+async def post_token(request: Request, site: Site) -> Response:
+    name = request.path_params["name"]
+
+    def make(body: Body) -> Response:
+        site.storage.bucket(name)
+        now = site.now()
+        text = _new_text()
+        token = _new_token(text, name, parse_token_wish(body, now), now)
+        site.storage.add_token(token)
+        answer = _token_json(token)
+        del answer["last_used_at"]
+        return json_answer({"token": text} | answer, status=201, headers=_SHOWN_ONCE)
+
+    return await _with_body(request, site, make)
+
+
+async def delete_token(request: Request, site: Site) -> Response:
+    name, token_id = request.path_params["name"], request.path_params["id"]
+    await _as_admin(request, site, lambda: site.storage.drop_token(name, token_id))
+    return json_answer(_DONE)
+
+
+def parse_token_wish(body: Body, now: datetime) -> TokenWish:
+    """Raises InvalidSettings with a problem for each thing that is not as expected."""
+    problems = [
+        _problem(
+            name, f"there is no {name!r}; there are scope, label, expires_at", "unknown_setting"
+        )
+        for name in body
+        if name not in ("scope", "label", "expires_at")
+    ]
+    scope, label = body.get("scope"), body.get("label", "")
+    if scope not in SCOPES:
+        problems.append(_problem("scope", f"scope must be one of {', '.join(SCOPES)}"))
+    if not isinstance(label, str) or len(label) > MOST_LABEL_CHARACTERS:
+        message = f"label must be a text of at most {MOST_LABEL_CHARACTERS} characters"
+        problems.append(_problem("label", message))
+    expires_at = None
+    try:
+        expires_at = _parse_expiry(body.get("expires_at"), now)
+    except ValueError as error:
+        problems.append(_problem("expires_at", f"expires_at must be null or {error}"))
+    if problems:
+        raise InvalidSettings(problems[0].message, problems=problems)
+    return TokenWish(scope=scope, label=label, expires_at=expires_at)  # type: ignore[arg-type]
+
+
+def _parse_expiry(value: Any, now: datetime) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        instant = parse_instant(value)
+    except (TypeError, ValueError):
+        raise ValueError(TIME_EXPECTED) from None
+    if instant <= now:
+        raise ValueError("a time in the future")
+    return instant
+
+
+def _new_text() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def _new_token(text: str, bucket: str, wish: TokenWish, now: datetime) -> Token:
+    return Token(
+        id=secrets.token_hex(8),
+        bucket=bucket,
+        hash=hash_token(text),
+        scope=wish.scope,
+        label=wish.label,
+        created_at=now,
+        expires_at=wish.expires_at,
+    )
+
+
+def _token_json(token: Token) -> dict[str, Any]:
+    def shown(instant: datetime | None) -> str | None:
+        return None if instant is None else format_instant(instant)
+
+    return {
+        "id": token.id,
+        "scope": token.scope,
+        "label": token.label,
+        "created_at": shown(token.created_at),
+        "expires_at": shown(token.expires_at),
+        "last_used_at": shown(token.last_used_at),
+    }
+
+
+# -- what all share ---------------------------------------------------------------------------
+
+
+async def _as_admin(request: Request, site: Site, work: Callable[[], T]) -> T:
+    """What `work` gives, for the admin alone: one hop into a worker thread."""
+
+    def authorised() -> T:
+        require_admin(request, site)
+        return work()
+
+    return await run_sync(authorised)
+
+
+async def _with_body(request: Request, site: Site, work: Callable[[Body], Response]) -> Response:
+    """What `work` answers to the body's object, for the admin alone."""
+    await run_sync(require_admin, request, site)
+    body = await read_settings_body(request, site.limits)
+    return await run_sync(lambda: work(parse_settings(unpack(body, site.limits))))
+
+
+def _problem(setting: str, message: str, code: str = "invalid_setting") -> Problem:
+    return Problem(code, message, {"setting": setting})
+
+
+def _invalid(setting: str, message: str) -> InvalidSettings:
+    return InvalidSettings(message, problems=[_problem(setting, message)])
+
+
+RESOURCES: Resources = {
+    "/_buckets": {"GET": list_buckets},
+    "/_buckets/{name}": {
+        "GET": get_bucket,
+        "PUT": put_bucket,
+        "PATCH": patch_bucket,
+        "DELETE": delete_bucket,
+    },
+    "/_buckets/{name}/tokens": {"GET": list_tokens, "POST": post_token},
+    "/_buckets/{name}/tokens/{id}": {"DELETE": delete_token},
+}

@@ -1,0 +1,104 @@
+"""Who may do what: bearer tokens, and the buckets that they open. To be called in worker threads.
+
+The admin token opens the admin API alone: for records it is a token of another door (403).
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from datetime import timedelta
+
+from starlette.requests import Request
+
+from backdrop.api.middleware import trace
+from backdrop.api.routes import Site
+from backdrop.domain.bucket import Bucket
+from backdrop.domain.token import Scope, Token, hash_token
+from backdrop.errors import Forbidden, NotFound, Unauthorized
+
+_bearer = re.compile(r"bearer +([\x21-\x7e]+) *", re.IGNORECASE).fullmatch
+
+_UNKNOWN = "this token is not known, or not any more"
+USE_NOTED_EVERY = timedelta(seconds=60)
+
+
+def writable_bucket(request: Request, site: Site) -> Bucket:
+    """The path's bucket, for one who may write to it.
+
+    Raises Unauthorized or Forbidden, never NotFound: only its own tokens learn of a bucket.
+    """
+    token = _known_token(request, site)
+    try:
+        bucket = _find_bucket(request, site)
+    except NotFound:
+        bucket = None
+    return _opened(request, token, bucket, "write")
+
+
+def readable_bucket(request: Request, site: Site) -> Bucket:
+    """The path's bucket, for one who may read it.
+
+    Raises NotFound where there is none or it is not queryable, then Unauthorized or Forbidden.
+    """
+    bucket = _find_bucket(request, site)
+    if not bucket.queryable:
+        raise NotFound(f"there is no bucket {bucket.name!r}")
+    if bucket.read_token_required:
+        return _opened(request, _known_token(request, site), bucket, "read")
+    trace(request.scope).bucket = bucket.name
+    return bucket
+
+
+def require_admin(request: Request, site: Site) -> None:
+    """Raises Unauthorized or, for a bucket's token, Forbidden."""
+    token_hash = _sent_hash(request)
+    if _is_admin(token_hash, site):
+        return
+    token = site.storage.token(token_hash)
+    if token is not None and not token.expired(site.now()):
+        raise Forbidden("this is a bucket's token; here the admin token is needed")
+    if site.admin_hash is None:
+        raise Unauthorized("no admin token is set here: set BACKDROP_ADMIN_TOKEN and start again")
+    raise Unauthorized(_UNKNOWN)
+
+
+def _find_bucket(request: Request, site: Site) -> Bucket:
+    path = request.path_params
+    if "bucket" in path:
+        return site.storage.bucket(path["bucket"])
+    return site.storage.bucket_at(path["group"], path["type"])
+
+
+def _opened(request: Request, token: Token | None, bucket: Bucket | None, scope: Scope) -> Bucket:
+    if token is None or bucket is None or (token.bucket, token.scope) != (bucket.name, scope):
+        raise Forbidden(f"this token does not open this bucket with the scope {scope!r}")
+    trace(request.scope).bucket = bucket.name
+    return bucket
+
+
+def _known_token(request: Request, site: Site) -> Token | None:
+    """The bucket's token that was sent; None for the admin token, which is of no bucket."""
+    token_hash = _sent_hash(request)
+    if _is_admin(token_hash, site):
+        return None
+    token, now = site.storage.token(token_hash), site.now()
+    if token is None or token.expired(now):
+        raise Unauthorized(_UNKNOWN)
+    if token.last_used_at is None or now - token.last_used_at > USE_NOTED_EVERY:
+        site.storage.token_used(token_hash, now)
+    return token
+
+
+def _sent_hash(request: Request) -> str:
+    header = request.headers.get("authorization")
+    if header is None:
+        raise Unauthorized("a token is needed: Authorization: Bearer <token>")
+    found = _bearer(header)
+    if found is None:
+        raise Unauthorized("the Authorization header must have the form: Bearer <token>")
+    return hash_token(found[1])
+
+
+def _is_admin(token_hash: str, site: Site) -> bool:
+    return site.admin_hash is not None and hmac.compare_digest(token_hash, site.admin_hash)

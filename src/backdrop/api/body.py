@@ -1,0 +1,284 @@
+"""A request's body: read within limits, unpacked, and decoded to raw rows or settings.
+
+Reading is the only I/O here; the rest are functions over bytes, to be called in a worker thread.
+A byte order mark before the JSON is skipped: it is not data, and some tools can't help sending it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+import msgspec
+import zstandard
+from starlette.requests import Request
+
+from backdrop.domain.values import INT64_MAX, INT64_MIN
+from backdrop.errors import BodyTooLarge, InvalidBody, Problem, UnsupportedMediaType
+
+MIB = 2**20
+
+Encoding: TypeAlias = Literal["identity", "gzip", "zstd"]
+ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
+
+_ROWS_EXPECTED = "one JSON object, or an array of them"
+_OBJECT_EXPECTED = "one JSON object"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How many bytes a body may have: as it is sent, and once it is unpacked."""
+
+    body_as_sent: int = 32 * MIB
+    body_unpacked: int = 64 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class SentBody:
+    """A body as it came: still packed where `encoding` says so."""
+
+    data: bytes
+    encoding: Encoding
+
+
+# -- reading ----------------------------------------------------------------------------------
+
+
+async def read_records_body(request: Request, limits: Limits) -> SentBody:
+    """The body of a request that must be JSON.
+
+    The headers are checked first. Raises UnsupportedMediaType or BodyTooLarge.
+    """
+    refuse_other_content(request.headers.get("content-type"))
+    encoding = content_encoding(request.headers.get("content-encoding"))
+    return SentBody(await _read(request, limits.body_as_sent), encoding)
+
+
+async def read_settings_body(request: Request, limits: Limits) -> SentBody:
+    """The body of a request that may have none: only one that is there must be JSON."""
+    encoding = content_encoding(request.headers.get("content-encoding"))
+    sent = await _read(request, limits.body_as_sent)
+    if sent:
+        refuse_other_content(request.headers.get("content-type"))
+    return SentBody(sent, encoding)
+
+
+async def _read(request: Request, most: int) -> bytes:
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and (len(length) > 18 or int(length) > most):
+        raise _too_large(most, "as sent")
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise _too_large(most, "as sent")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _too_large(most: int, how: str) -> BodyTooLarge:
+    return BodyTooLarge(f"the body has more than {most:,} bytes {how}: send it in smaller batches")
+
+
+def refuse_other_content(content_type: str | None) -> None:
+    """Raise UnsupportedMediaType unless the header says JSON, in UTF-8 if it names a charset."""
+    media_type, *parameters = (content_type or "").split(";")
+    problem = None
+    if media_type.strip().lower() != "application/json":
+        problem = f"not {content_type!r}" if content_type else "and this request names none"
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        charset = value.strip().strip('"').lower()
+        if name.strip().lower() == "charset" and charset not in ("utf-8", "utf8"):
+            problem = f"in UTF-8, not in {charset!r}"
+    if problem:
+        hint = "with curl: -H 'Content-Type: application/json'"
+        raise UnsupportedMediaType(
+            f"the Content-Type of a body must be application/json, {problem} ({hint})"
+        )
+
+
+def content_encoding(header: str | None) -> Encoding:
+    """How the body is packed. Raises UnsupportedMediaType for what can't be unpacked here."""
+    name = (header or "identity").strip().lower()
+    name = "gzip" if name == "x-gzip" else name
+    if name not in ENCODINGS:
+        expected = ", ".join(ENCODINGS)
+        message = f"the Content-Encoding {header!r} is not understood; expected one of {expected}"
+        raise UnsupportedMediaType(message, code="unsupported_content_encoding")
+    return name
+
+
+# -- unpacking --------------------------------------------------------------------------------
+
+
+def unpack(body: SentBody, limits: Limits) -> bytes:
+    """The body's bytes. Raises InvalidBody for broken ones, BodyTooLarge as soon as the limit is
+    passed: a small body that unpacks to a huge one never does so.
+    """
+    if body.encoding == "identity" or not body.data:
+        if len(body.data) > limits.body_unpacked:
+            raise _too_large(limits.body_unpacked, "unpacked")
+        return body.data
+    unpacked = _ungzip if body.encoding == "gzip" else _unzstd
+    parts, size = [], 0
+    try:
+        for part in unpacked(memoryview(body.data), limits.body_unpacked):
+            size += len(part)
+            if size > limits.body_unpacked:
+                raise _too_large(limits.body_unpacked, "unpacked")
+            parts.append(part)
+    except (zlib.error, zstandard.ZstdError) as error:
+        raise InvalidBody(f"the body is not whole {body.encoding} data: {error}") from None
+    except EOFError:
+        raise InvalidBody(f"the body's {body.encoding} data ends too early") from None
+    return b"".join(parts)
+
+
+_STEP_IN = 16 * 1024
+_STEP_OUT = MIB
+
+
+def _ungzip(data: memoryview, _most: int) -> Iterator[bytes]:
+    """The bytes of all the members, one after another, at most `_STEP_OUT` at once."""
+    place = 0
+    while place < len(data):
+        member = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        while not member.eof:
+            step = data[place : place + _STEP_IN]
+            if not step:
+                raise EOFError
+            yield member.decompress(step, _STEP_OUT)
+            place += len(step) - len(member.unused_data) - len(member.unconsumed_tail)
+        if not any(data[place : place + _STEP_IN]) and not any(data[place:]):
+            return  # zeros may fill up what follows the last member (gzip's manual)
+
+
+def _unzstd(data: memoryview, most: int) -> Iterator[bytes]:
+    """The bytes of all the frames. A block of 4 bytes can hold 128 KiB, so the steps in are small:
+    one gives 16 MiB at the most.
+    """
+    step_size, place = 512, 0
+    unpacker = zstandard.ZstdDecompressor(max_window_size=max(most, 8 * MIB))
+    while place < len(data):
+        frame = unpacker.decompressobj()
+        while not frame.eof:
+            step = data[place : place + step_size]
+            if not step:
+                raise EOFError
+            yield frame.decompress(step)
+            place += len(step) - len(frame.unused_data)
+
+
+# -- decoding ---------------------------------------------------------------------------------
+
+
+def parse_rows(data: bytes) -> list[Any]:
+    """The raw rows of a body: an array's items, or one object as an array of one.
+
+    What `parse_records` names by index and field (NaN, numbers past their range, halves of
+    surrogate pairs) passes, and is sure to be refused there; anything else that is not JSON raises
+    InvalidBody.
+    """
+    value = _decode(data, _ROWS_EXPECTED, lenient=True)
+    if isinstance(value, dict):
+        return [value]
+    if isinstance(value, list):
+        return value
+    raise InvalidBody(f"the body must be {_ROWS_EXPECTED}")
+
+
+def parse_row(data: bytes) -> dict[str, Any]:
+    """The one raw row of a body, on the terms of `parse_rows`."""
+    return _object(_decode(data, _OBJECT_EXPECTED, lenient=True))
+
+
+def parse_settings(data: bytes) -> dict[str, Any]:
+    """The object of a body, which may be empty. Raises InvalidBody for all that is not JSON."""
+    if not data.strip():
+        return {}
+    return _object(_decode(data, _OBJECT_EXPECTED, lenient=False))
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidBody(f"the body must be {_OBJECT_EXPECTED}")
+    return value
+
+
+def _decode(data: bytes, expected: str, *, lenient: bool) -> Any:
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    if not data.strip():
+        raise InvalidBody(f"the body is empty; expected {expected}")
+    try:
+        return msgspec.json.decode(data)
+    except RecursionError:
+        raise InvalidBody("the body is nested too deeply; records are flat objects") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        reason = str(error)
+    value = _decode_again(data, expected)
+    if lenient and _is_refused_as_rows(value):
+        return value
+    message = (
+        "the body is not JSON: NaN, infinities, numbers out of range and halves of surrogate "
+        f"pairs can't stand in it ({reason})"
+    )
+    raise InvalidBody(message)
+
+
+def _decode_again(data: bytes, expected: str) -> Any:
+    """What the standard library reads, which takes some things that JSON has not.
+
+    It says where a text breaks off from JSON; the quick decoder does not.
+    """
+    try:
+        return json.loads(data.decode())
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        begin = data.rfind(b"\n", 0, error.start) + 1
+        column = len(data[begin : error.start].decode()) + 1
+        raise _broken(line, column, "a byte that is not UTF-8", expected) from None
+    except json.JSONDecodeError as error:
+        raise _broken(error.lineno, error.colno, error.msg, expected) from None
+    except RecursionError:
+        raise InvalidBody("the body is nested too deeply; records are flat objects") from None
+    except ValueError:  # CPython reads no integer of more than 4,300 digits
+        raise InvalidBody("the body holds an integer of thousands of digits") from None
+
+
+def _broken(line: int, column: int, reason: str, expected: str) -> InvalidBody:
+    reason = re.sub(r"^Expecting", "expecting", reason)
+    message = (
+        f"the body is not JSON, at line {line}, column {column}: {reason}; expected {expected}"
+    )
+    problem = Problem("invalid_json", message, {"line": line, "column": column})
+    return InvalidBody(message, problems=[problem])
+
+
+def _is_refused_as_rows(value: Any) -> bool:
+    """Whether a row holds, as a name or a value, something that `parse_records` refuses.
+
+    Not so where a good value took the bad one's place: `{"fee": NaN, "fee": 1}`.
+    """
+    rows = value if isinstance(value, list) else [value]
+    return any(
+        _is_refused(name) or _is_refused(field)
+        for row in rows
+        if isinstance(row, dict)
+        for name, field in row.items()
+    )
+
+
+def _is_refused(value: Any) -> bool:
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if isinstance(value, int):
+        return not INT64_MIN <= value <= INT64_MAX
+    if isinstance(value, str):
+        return any("\ud800" <= character <= "\udfff" for character in value)
+    return isinstance(value, (list, dict))

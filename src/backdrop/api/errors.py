@@ -1,0 +1,63 @@
+"""Exceptions -> answers: the one table of statuses, and the one form that all errors have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import Response
+
+from backdrop.api.encode import json_answer
+from backdrop.errors import (
+    BackdropError,
+    BodyTooLarge,
+    Conflict,
+    Forbidden,
+    InvalidRecords,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    StorageUnavailable,
+    Unauthorized,
+    UnsupportedMediaType,
+)
+
+STATUSES: Mapping[type[BackdropError], int] = {
+    InvalidRequest: 400,
+    Unauthorized: 401,
+    Forbidden: 403,
+    NotFound: 404,
+    MethodNotAllowed: 405,
+    Conflict: 409,
+    BodyTooLarge: 413,
+    UnsupportedMediaType: 415,
+    StorageUnavailable: 503,
+}
+"""The status of an exception and of those that derive from it. Anything else is a 500."""
+
+FAULT_CODE = "internal_error"
+
+
+def status_of(error: Exception) -> int:
+    known = (STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+    return next(known, 500)
+
+
+def error_answer(error: Exception, *, request_id: str) -> Response:
+    """The answer to a request that failed so. Of a fault of ours it tells no more than its id."""
+    status = status_of(error)
+    headers = {"Cache-Control": "no-cache"}
+    if not isinstance(error, BackdropError) or status == 500:
+        message = "something went wrong here; the log says what, under this request_id"
+        problem: dict[str, Any] = {"code": FAULT_CODE, "message": message}
+        fault = {"message": message, "request_id": request_id, "errors": [problem]}
+        return json_answer({"status": "error", **fault}, status=500, headers=headers)
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, MethodNotAllowed):
+        headers["Allow"] = ", ".join(error.allowed)
+    body: dict[str, Any] = {"status": "error", "message": error.message}
+    if isinstance(error, InvalidRecords):
+        body["error_count"] = error.count
+    body["errors"] = [problem.as_json() for problem in error.problems]
+    return json_answer(body, status=status, headers=headers)

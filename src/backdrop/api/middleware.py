@@ -1,0 +1,149 @@
+"""What stands around every request: id, log line, CORS, errors as answers. Pure ASGI."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from backdrop.api.errors import error_answer, status_of
+from backdrop.observe import Observe, RequestAnswered, ServerFault
+
+_is_request_id = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
+
+_TRACE = "backdrop"
+
+RawHeaders = Iterable[tuple[bytes, bytes]]
+
+
+@dataclass(slots=True)
+class Trace:
+    """What is known of a request so far: filled in on its way, read for its log line."""
+
+    request_id: str
+    route: str | None = None
+    bucket: str | None = None
+
+
+def trace(scope: Scope) -> Trace:
+    """The request's trace. `Observed` puts it there."""
+    found: Trace = scope[_TRACE]
+    return found
+
+
+class Observed:
+    """Gives each request its id, its log line and the headers that all answers have.
+
+    A `Request-Id` of the client's is kept if it has the form of one. An answer to HEAD loses its
+    body here, errors included.
+    """
+
+    def __init__(self, app: ASGIApp, *, observe: Observe) -> None:
+        self._app, self._observe = app, observe
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("request-id", "")
+        request_id = given if _is_request_id(given) else secrets.token_hex(16)
+        scope[_TRACE] = request = Trace(request_id)
+        status: int | None = None
+        begun = time.perf_counter()
+
+        async def send_marked(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                added = [
+                    (b"request-id", request_id.encode()),
+                    (b"x-content-type-options", b"nosniff"),
+                ]
+                message = _with_headers(message, added)
+            elif scope["method"] == "HEAD":
+                message = {**message, "body": b""}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_marked)
+        finally:
+            self._observe(
+                RequestAnswered(
+                    method=scope["method"],
+                    route=request.route,
+                    bucket=request.bucket,
+                    status=status,
+                    seconds=time.perf_counter() - begun,
+                    request_id=request_id,
+                )
+            )
+
+
+class Cors:
+    """Lets pages of any origin read: on each request that `applies` says is one of reading."""
+
+    ANSWER = ((b"access-control-allow-origin", b"*"),)
+    PREFLIGHT = (
+        (b"access-control-allow-methods", b"GET, HEAD, OPTIONS"),
+        (
+            b"access-control-allow-headers",
+            b"cache-control, authorization, if-none-match, request-id",
+        ),
+        (b"access-control-max-age", b"86400"),
+    )
+
+    def __init__(self, app: ASGIApp, *, applies: Callable[[Scope], bool]) -> None:
+        self._app, self._applies = app, applies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not self._applies(scope):
+            await self._app(scope, receive, send)
+            return
+        headers = (*self.ANSWER, *(self.PREFLIGHT if scope["method"] == "OPTIONS" else ()))
+
+        async def send_open(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = _with_headers(message, headers)
+            await send(message)
+
+        await self._app(scope, receive, send_open)
+
+
+class ErrorAnswers:
+    """Answers what is raised. An answer that has begun can only be broken off, by raising on."""
+
+    def __init__(self, app: ASGIApp, *, observe: Observe) -> None:
+        self._app, self._observe = app, observe
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noted)
+        except ClientDisconnect:
+            return  # while it sent the body: nobody is left to be answered
+        except Exception as error:  # the last place that can answer
+            request_id = trace(scope).request_id
+            if begun or status_of(error) >= 500:
+                self._observe(ServerFault(request_id=request_id, exception=error))
+            if begun:
+                raise
+            await error_answer(error, request_id=request_id)(scope, receive, send)
+
+
+def _with_headers(message: Message, headers: RawHeaders) -> Message:
+    return {**message, "headers": [*message.get("headers", ()), *headers]}

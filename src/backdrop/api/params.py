@@ -1,0 +1,245 @@
+"""A query string -> what it asks for, once, with all its problems at once."""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar, cast
+from urllib.parse import unquote_to_bytes
+from zoneinfo import ZoneInfo
+
+from backdrop.api.parameters import PARAMETERS, Refused, parse_field, shown
+from backdrop.domain.query import Equals, Filter, Query, Sort, StartsWith
+from backdrop.errors import MOST_PROBLEMS_LISTED, InvalidQuery, Problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A GET, understood: the query, its zone, and the range's ends if both were given."""
+
+    query: Query
+    zone: ZoneInfo
+    ends: tuple[datetime, datetime] | None = None
+
+
+T = TypeVar("T")
+
+
+class _Found:
+    """What was given, by name: the values that could be read, and which had problems."""
+
+    def __init__(self, zone: ZoneInfo) -> None:
+        self.zone = zone
+        self.values: dict[str, list[Any]] = {}
+        self.broken: set[str] = set()
+
+    def has(self, *names: str) -> bool:
+        """Whether any of them was given, readable or not."""
+        return any(name in self.values for name in names)
+
+    def sound(self, *names: str) -> bool:
+        """Whether none of them had a problem, so that more can be said of them."""
+        return self.broken.isdisjoint(names)
+
+    def one(self, name: str, default: T) -> T:
+        values = self.values.get(name)
+        return cast("T", values[0]) if values else default
+
+    def all(self, name: str) -> list[Any]:
+        return self.values.get(name, [])
+
+
+def parse_query(query_string: bytes, *, timezone: str) -> Asked:
+    """What the query string asks for; `timezone` is the default of the parameter of that name.
+
+    Raises InvalidQuery with every problem (the first `MOST_PROBLEMS_LISTED`), each with its
+    `parameter`.
+    """
+    problems: list[Problem] = []
+    found = _read_values(_read_texts(query_string, problems), ZoneInfo(timezone), problems)
+    for rule in _RULES:
+        problems.extend(rule(found))
+    if problems:
+        listed = problems[:MOST_PROBLEMS_LISTED]
+        raise InvalidQuery(problems[0].message, problems=listed, count=len(problems))
+    return _asked(found)
+
+
+def _problem(code: str, message: str, parameter: str) -> Problem:
+    return Problem(code, message, {"parameter": parameter})
+
+
+def _read_texts(query_string: bytes, problems: list[Problem]) -> dict[str, list[str]]:
+    """Name -> the texts given for it; what is no text is a problem, and given as nothing."""
+    texts: dict[str, list[str]] = {}
+    for part in query_string.split(b"&"):
+        if not part:
+            continue
+        raw_name, _, raw_value = part.replace(b"+", b" ").partition(b"=")
+        try:
+            name = unquote_to_bytes(raw_name).decode()
+        except UnicodeDecodeError:
+            name = unquote_to_bytes(raw_name).decode(errors="backslashreplace")
+        values = texts.setdefault(name, [])
+        try:
+            value = unquote_to_bytes(raw_value).decode()
+        except UnicodeDecodeError:
+            message = f"{name[:80]} holds bytes that are not UTF-8 (percent-encoded or as they are)"
+            problems.append(_problem("invalid_parameter", message, name[:80]))
+            continue
+        if any(unicodedata.category(character) == "Cc" for character in value):
+            message = f"{name[:80]} is {shown(value)}: control characters can't stand there"
+            problems.append(_problem("invalid_parameter", message, name[:80]))
+            continue
+        values.append(value)
+    return texts
+
+
+def _read_values(texts: Mapping[str, list[str]], zone: ZoneInfo, problems: list[Problem]) -> _Found:
+    found = _Found(zone)
+    found.broken = {str(problem.where["parameter"]) for problem in problems}
+    # The zone first: it says what times and periods mean.
+    for name in sorted(texts, key=lambda name: name != "timezone"):
+        parameter = PARAMETERS.get(name)
+        if parameter is None:
+            problems.append(_unknown(name, suggest=len(problems) < MOST_PROBLEMS_LISTED))
+            continue
+        values = found.values.setdefault(name, [])
+        mark = len(problems)
+        if len(texts[name]) > 1 and not parameter.repeats:
+            message = f"{name} is given {len(texts[name])} times; expected once"
+            problems.append(_problem("repeated_parameter", message, name))
+        for text in texts[name]:
+            try:
+                values.append(parameter.parse(text, found.zone))
+            except Refused as error:
+                message = error.message or f"expected {parameter.expected}"
+                message = f"{name} is {shown(text)}: {message}"
+                problems.append(_problem(error.code, message, name))
+        if len(problems) > mark:
+            found.broken.add(name)
+        if name == "timezone":
+            found.zone = found.one(name, zone)
+    return found
+
+
+def _unknown(name: str, *, suggest: bool) -> Problem:
+    near = difflib.get_close_matches(name[:40].lower(), PARAMETERS, n=1) if suggest else []
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(PARAMETERS)}"
+    message = f"there is no parameter {shown(name)}; {hint}"
+    return _problem("unknown_parameter", message, name[:80])
+
+
+# -- what must hold between parameters -----------------------------------------------------------
+
+
+def _check_range(found: _Found) -> Iterator[Problem]:
+    for given, missing in (("start_at", "end_at"), ("end_at", "start_at")):
+        if found.has(given) and not found.has(missing):
+            message = f"{given} needs {missing}: expected both, or neither"
+            yield _problem("missing_parameter", message, missing)
+    start, end = found.one("start_at", None), found.one("end_at", None)
+    if start and end and found.sound("start_at", "end_at", "timezone") and start > end:
+        message = "start_at is after end_at; expected start_at to be the earlier one"
+        yield _problem("invalid_range", message, "start_at")
+
+
+def _check_groups(found: _Found) -> Iterator[Problem]:
+    fields = found.all("group_by")
+    for field in _repeated(fields):
+        message = f"group_by={field} is given more than once; expected different fields"
+        yield _problem("repeated_parameter", message, "group_by")
+    if found.has("collect") and not found.has("group_by", "period"):
+        message = "collect needs group_by or period: a value is collected for each group"
+        yield _problem("missing_parameter", message, "collect")
+    for field in dict.fromkeys(collect.field for collect in found.all("collect")):
+        if field in fields:
+            message = f"{field} is in group_by; expected collect to name another field"
+            yield _problem("conflicting_parameters", message, "collect")
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
+def _check_values_key(found: _Found) -> Iterator[Problem]:
+    """The answer's nested groups have a key `values` of their own."""
+    if not _is_nested(found) or not found.sound("flatten"):
+        return
+    if "values" in found.all("group_by"):
+        yield _values_problem("group_by", "flatten=true")
+    if any("values" in collect.keys for collect in found.all("collect")):
+        yield _values_problem("collect", "flatten=true, or name the method, as in values:set")
+
+
+def _values_problem(parameter: str, way_out: str) -> Problem:
+    message = (
+        f"{parameter}=values would take the place of the list of periods in each group, which has "
+        f"that name; expected {way_out}"
+    )
+    return _problem("conflicting_parameters", message, parameter)
+
+
+def _is_nested(found: _Found) -> bool:
+    return found.has("period") and found.has("group_by") and not found.one("flatten", False)
+
+
+def _check_sort(found: _Found) -> Iterator[Problem]:
+    sort: Sort | None = found.one("sort_by", None)
+    if sort is None or not found.sound("sort_by"):
+        return
+    if not found.has("period", "group_by"):
+        try:
+            parse_field(sort.key)
+        except Refused as error:
+            yield _problem(error.code, f"sort_by: {error.message}", "sort_by")
+    elif not found.has("group_by"):
+        message = "sort_by can't be used with period alone: that answer is always by time"
+        yield _problem("conflicting_parameters", message, "sort_by")
+    elif found.sound("group_by", "collect", "flatten"):
+        known = _sort_keys(found)
+        if sort.key not in known:
+            message = f"sort_by: there is no key {shown(sort.key)}; there are {', '.join(known)}"
+            yield _problem("unknown_sort_key", message, "sort_by")
+
+
+def _sort_keys(found: _Found) -> list[str]:
+    times = ["_start_at", "_end_at"] if found.has("period") and not _is_nested(found) else []
+    collected = [key for collect in found.all("collect") for key in collect.keys]
+    return list(dict.fromkeys([*found.all("group_by"), *times, "_count", *collected]))
+
+
+_RULES = (_check_range, _check_groups, _check_values_key, _check_sort)
+
+
+def _asked(found: _Found) -> Asked:
+    query = Query(
+        period=found.one("period", None),
+        group_by=tuple(found.all("group_by")),
+        collect=tuple(dict.fromkeys(found.all("collect"))),
+        filters=(
+            *_any_of(Equals, found.all("filter_by")),
+            *_any_of(StartsWith, found.all("filter_by_prefix")),
+        ),
+        start=found.one("start_at", None),
+        end=found.one("end_at", None),
+        sort=found.one("sort_by", None),
+        limit=found.one("limit", None),
+        flatten=found.one("flatten", False),
+    )
+    ends = None if query.start is None or query.end is None else (query.start, query.end)
+    return Asked(query=query, zone=found.zone, ends=ends)
+
+
+def _any_of(
+    kind: Callable[[str, tuple[Any, ...]], Filter], pairs: Iterable[tuple[str, tuple[Any, ...]]]
+) -> list[Filter]:
+    """One filter for each field, which any of the field's values passes."""
+    by_field: dict[str, list[Any]] = {}
+    for field, values in pairs:
+        by_field.setdefault(field, []).extend(values)
+    return [kind(field, tuple(values)) for field, values in by_field.items()]

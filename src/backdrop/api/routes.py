@@ -1,0 +1,130 @@
+"""Resources as tables, path -> method -> handler, and the ASGI application that serves them.
+
+Merging two tables merges two APIs, so that `Allow`, HEAD and OPTIONS are right by construction.
+A path that begins with `BUCKET` is served under the bucket's second address too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias
+
+from starlette.convertors import StringConvertor, register_url_convertor
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
+
+from backdrop.api.body import Limits
+from backdrop.api.middleware import trace
+from backdrop.errors import MethodNotAllowed, NotFound
+from backdrop.storage.port import Storage
+
+BUCKET = "/{bucket:bucket}"
+RECORD = BUCKET + "/{id:record_id}"
+_SECOND_ADDRESS = "/data/{group:address}/{type:address}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What the handlers of one application work with."""
+
+    storage: Storage
+    admin_hash: str | None
+    limits: Limits
+    now: Callable[[], datetime]
+
+
+Handler: TypeAlias = Callable[[Request, Site], Awaitable[Response]]
+Resources: TypeAlias = Mapping[str, Mapping[str, Handler]]
+Lifespan: TypeAlias = Callable[[ASGIApp], AbstractAsyncContextManager[None]]
+
+
+class _Bucket(StringConvertor):
+    """A bucket's name. The rule is `is_bucket_name`'s."""
+
+    regex = r"(?!data(?:/|\Z))[a-z][a-z0-9_-]{1,63}"
+
+
+class _Address(StringConvertor):
+    """One half of a second address. The rule is `is_address_part`'s."""
+
+    regex = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+
+
+class _RecordId(StringConvertor):
+    """All the rest of a path: an id may hold slashes."""
+
+    regex = r"(?s:.+)"
+
+
+def merge(*tables: Resources) -> Resources:
+    """One table with the methods of all. Paths keep the order in which they first come."""
+    merged: dict[str, dict[str, Handler]] = {}
+    for table in tables:
+        for path, handlers in table.items():
+            merged.setdefault(path, {}).update(handlers)
+    return merged
+
+
+def serve(resources: Resources, site: Site, *, lifespan: Lifespan) -> ASGIApp:
+    """The application that answers for the resources; paths are tried in the table's order."""
+    register_url_convertor("bucket", _Bucket())
+    register_url_convertor("address", _Address())
+    register_url_convertor("record_id", _RecordId())
+    routes = [
+        Route(address, endpoint=_Resource(path, handlers, site))
+        for path, handlers in resources.items()
+        for address in _addresses(path)
+    ]
+    return Router(routes, redirect_slashes=False, default=_nowhere, lifespan=lifespan)
+
+
+def _addresses(path: str) -> tuple[str, ...]:
+    if path.startswith(BUCKET):
+        return (path, _SECOND_ADDRESS + path.removeprefix(BUCKET))
+    return (path,)
+
+
+class _Resource:
+    """One path: picks the method's handler."""
+
+    def __init__(self, path: str, handlers: Mapping[str, Handler], site: Site) -> None:
+        self._route, self._site = re.sub(r":\w+", "", path), site
+        self._handlers = dict(handlers)
+        if "GET" in handlers:
+            self._handlers["HEAD"] = handlers["GET"]
+        self._handlers.setdefault("OPTIONS", self._options)
+        self._allowed = sorted(self._handlers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"].endswith("\n"):  # which a pattern's end lets pass
+            raise NotFound(_NOTHING_HERE)
+        trace(scope).route = self._route
+        handler = self._handlers.get(scope["method"])
+        if handler is None:
+            allowed = ", ".join(self._allowed)
+            raise MethodNotAllowed(
+                f"{scope['method'][:20]} is not for this path; expected one of {allowed}",
+                allowed=self._allowed,
+            )
+        response = await handler(Request(scope, receive), self._site)
+        await response(scope, receive, send)
+
+    async def _options(self, request: Request, site: Site) -> Response:  # noqa: ARG002
+        return Response(status_code=204, headers={"Allow": ", ".join(self._allowed)})
+
+
+_NOTHING_HERE = "there is nothing at this path"
+
+
+async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await WebSocketClose()(scope, receive, send)
+        return
+    raise NotFound(_NOTHING_HERE)

@@ -1,0 +1,64 @@
+"""The write API: records. Each handler is THE WRITE PATH's first steps, in order."""
+
+from __future__ import annotations
+
+from anyio.to_thread import run_sync
+from starlette.requests import Request
+from starlette.responses import Response
+
+from backdrop.api.auth import writable_bucket
+from backdrop.api.body import parse_row, parse_rows, read_records_body, unpack
+from backdrop.api.encode import json_answer
+from backdrop.api.routes import BUCKET, RECORD, Resources, Site
+from backdrop.api.status import get_status
+from backdrop.ingest import Receipt, ingest, ingest_patch
+
+
+async def post_records(request: Request, site: Site) -> Response:
+    return await _store(request, site, replace=False)
+
+
+async def put_records(request: Request, site: Site) -> Response:
+    return await _store(request, site, replace=True)
+
+
+async def _store(request: Request, site: Site, *, replace: bool) -> Response:
+    bucket = await run_sync(writable_bucket, request, site)
+    body = await read_records_body(request, site.limits)
+
+    def store() -> Receipt:
+        rows = parse_rows(unpack(body, site.limits))
+        return ingest(site.storage, bucket, rows, replace=replace)
+
+    return _answer(await run_sync(store))
+
+
+async def patch_record(request: Request, site: Site) -> Response:
+    bucket = await run_sync(writable_bucket, request, site)
+    body = await read_records_body(request, site.limits)
+
+    def merge() -> Receipt:
+        row = parse_row(unpack(body, site.limits))
+        return ingest_patch(site.storage, bucket, request.path_params["id"], row)
+
+    return _answer(await run_sync(merge))
+
+
+async def delete_record(request: Request, site: Site) -> Response:
+    def remove() -> None:
+        bucket = writable_bucket(request, site)
+        site.storage.delete(bucket.name, request.path_params["id"])
+
+    await run_sync(remove)
+    return json_answer({"status": "ok"})
+
+
+def _answer(receipt: Receipt) -> Response:
+    return json_answer({"status": "ok", "records": receipt.records})
+
+
+RESOURCES: Resources = {
+    BUCKET: {"POST": post_records, "PUT": put_records},
+    RECORD: {"PATCH": patch_record, "DELETE": delete_record},
+    "/_status": {"GET": get_status},
+}

@@ -1,0 +1,81 @@
+"""The composition root: a store and settings -> one ASGI application."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Literal, TypeAlias
+
+from starlette.types import ASGIApp, Scope
+
+from backdrop import __version__
+from backdrop.api import admin_app, read_app, write_app
+from backdrop.api.body import Limits
+from backdrop.api.middleware import Cors, ErrorAnswers, Observed
+from backdrop.api.routes import Resources, Site, merge, serve
+from backdrop.domain.token import hash_token
+from backdrop.observe import Observe, Started, json_lines
+from backdrop.storage.port import Storage
+
+Apis: TypeAlias = Literal["both", "read", "write"]
+
+_WRITE = merge(write_app.RESOURCES, admin_app.RESOURCES)
+_RESOURCES: Mapping[Apis, Resources] = {
+    "both": merge(read_app.RESOURCES, _WRITE),
+    "read": read_app.RESOURCES,
+    "write": _WRITE,
+}
+
+_can_be_sent = re.compile(r"[\x21-\x7e]+").fullmatch
+
+
+def create_app(
+    storage: Storage,
+    *,
+    apis: Apis = "both",
+    admin_token: str | None = None,
+    limits: Limits | None = None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    observe: Observe | None = None,
+) -> ASGIApp:
+    """The application that serves the APIs over `storage`, which stays the caller's to close.
+
+    Without an `admin_token` nobody passes the admin API's door. Raises ValueError for one that no
+    header could carry. `observe` writes JSON lines to stderr if nothing else is given.
+    """
+    if admin_token is not None and not _can_be_sent(admin_token):
+        raise ValueError("the admin token must be printable ASCII characters without blanks")
+    observe = observe or json_lines()
+    site = Site(
+        storage=storage,
+        admin_hash=None if admin_token is None else hash_token(admin_token),
+        limits=limits or Limits(),
+        now=now,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: ASGIApp) -> AsyncIterator[None]:
+        observe(Started(apis=apis, version=__version__))
+        yield
+
+    routed = serve(_RESOURCES[apis], site, lifespan=lifespan)
+    answered = ErrorAnswers(routed, observe=observe)
+    open_to_pages = Cors(answered, applies=_CORS_APPLIES[apis])
+    return Observed(open_to_pages, observe=observe)
+
+
+def _reads(scope: Scope) -> bool:
+    """Whether a request to the two APIs in one is the read API's."""
+    path = scope["path"]
+    return scope["method"] in ("GET", "HEAD", "OPTIONS") and not (
+        path == "/_buckets" or path.startswith("/_buckets/")
+    )
+
+
+_CORS_APPLIES: Mapping[Apis, Callable[[Scope], bool]] = {
+    "both": _reads,
+    "read": lambda _: True,
+    "write": lambda _: False,
+}
