@@ -1,0 +1,134 @@
+"""Rows -> batches -> the server: how an import sends, and when it may send again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from backdrop.cli.connect import connect
+from backdrop.cli.output import Stop, note
+from backdrop.client import Client, NoAnswer, Refused
+from backdrop.file_rows import Row
+from backdrop.settings import Settings
+
+MOST_BATCH_BYTES = 8 * 2**20
+_TOKEN_LASTS = timedelta(hours=24)
+_WAITS = (0.25, 0.5, 1, 2, 4)
+"""Seconds before each further try."""
+
+
+class Unsure(Exception):
+    """A batch may have been stored, or not: its answer did not arrive."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Destination:
+    """The bucket that is written to, and a token for it."""
+
+    client: Client
+    bucket: str
+    token: str
+    settings: dict[str, Any] | None
+    """The bucket's settings; None where there is no admin token to ask for them."""
+
+    @property
+    def reading_url(self) -> str:
+        """An address that is sure to be allowed, and shows some of the bucket."""
+        raw = self.settings is not None and self.settings["raw_queries_allowed"]
+        return f"{self.client.url}/{self.bucket}?{'limit=10' if raw else 'period=month'}"
+
+    def send(self, rows: Sequence[Row]) -> None:
+        """Store the rows as one batch, once.
+
+        A server that can't be reached, or says that its store doesn't answer, is asked again for a
+        while: then nothing was stored. Where an answer does not arrive, that is not known; the
+        batch is sent again only if each record has an `_id`, so that it would replace itself.
+        Raises Refused, NoAnswer or Unsure.
+        """
+        body = b"[" + b",\n".join(row.json for row in rows) + b"]"
+        repeatable = self._makes_ids or all(row.has_id for row in rows)
+        waits = iter(_WAITS)
+        while True:
+            try:
+                self.client.post(self.bucket, body, token=self.token)
+            except NoAnswer as error:
+                if error.was_sent and not repeatable:
+                    raise Unsure(str(error)) from None
+                failure: NoAnswer | Refused = error
+            except Refused as error:
+                if error.status != 503 or not error.errors:
+                    raise
+                failure = error
+            else:
+                return
+            wait = next(waits, None)
+            if wait is None:
+                raise failure
+            note.print(f"{failure}; trying again in {wait} s", markup=False)
+            time.sleep(wait)
+
+    @property
+    def _makes_ids(self) -> bool:
+        return self.settings is not None and bool(self.settings["auto_ids"])
+
+
+def batches(rows: Iterable[Row], most: int) -> Iterator[list[Row]]:
+    """The rows in lists of at most `most`, and of at most `MOST_BATCH_BYTES`, but one row always
+    fits.
+    """
+    batch: list[Row] = []
+    size = 0
+    for row in rows:
+        if batch and (len(batch) == most or size + len(row.json) > MOST_BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(row)
+        size += len(row.json) + 2
+    if batch:
+        yield batch
+
+
+@contextmanager
+def destination_of(bucket: str, settings: Settings) -> Iterator[Destination]:
+    """The bucket to import into, with the token that is set, or one made for the time being."""
+    with connect(settings) as client:
+        client.status()  # whether there is a server at all
+        known = _settings_of(bucket, client, needed=settings.token is None)
+        if settings.token is not None:
+            token = settings.token.reveal()
+            yield Destination(client=client, bucket=bucket, token=token, settings=known)
+            return
+        ends = datetime.now(UTC) + _TOKEN_LASTS
+        made = client.create_token(bucket, scope="write", label="import", expires_at=ends)
+        try:
+            yield Destination(client=client, bucket=bucket, token=made["token"], settings=known)
+        finally:
+            try:
+                client.revoke_token(bucket, made["id"])
+            except (NoAnswer, Refused) as error:
+                text = f"The token {made['id']} of this import could not be revoked ({error}); "
+                note.print(f"{text}it ends at {ends:%Y-%m-%d %H:%M} UTC", markup=False)
+
+
+def _settings_of(bucket: str, client: Client, *, needed: bool) -> dict[str, Any] | None:
+    """The bucket's settings, or None where they are not `needed` and can't be had."""
+    if not client.is_admin:
+        if needed:
+            raise Stop(
+                "no token: set BACKDROP_TOKEN to a write token of the bucket "
+                f"(backdrop token create {bucket}), or run this where the admin token is"
+            )
+        return None
+    try:
+        return client.bucket(bucket)
+    except Refused as error:
+        if error.status == 404:
+            hint = f"make it with `backdrop bucket create {bucket}`"
+            raise Stop(f"there is no bucket {bucket!r} at {client.url}: {hint}") from None
+        if needed:
+            raise
+        return None

@@ -1,0 +1,145 @@
+"""`backdrop serve`, `read` and `write`: opening the store and running the server."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from backdrop import demo
+from backdrop.api.body import Limits
+from backdrop.asgi import Apis, create_app
+from backdrop.cli.options import takes_settings
+from backdrop.cli.output import Stop, note
+from backdrop.cli.token_files import admin_token_file, read_or_make_token, test_token_file
+from backdrop.errors import BackdropError
+from backdrop.server import CannotListen, CannotStart, address_of, bind, is_loopback, run
+from backdrop.settings import Secret, Settings, variable
+from backdrop.storage.open import duckdb_path, open_storage
+from backdrop.storage.port import Storage
+
+_SERVER = ("host", "port", "store", "workers", "stop_seconds")
+_WRITING = ("admin_token", "max_body", "max_unpacked")
+_DEFAULT_PORTS = {"both": 3038, "read": 3038, "write": 3039}
+_FORCED = 130
+
+
+@takes_settings(*_SERVER, *_WRITING, "demo")
+def serve(settings: Settings) -> None:
+    """Run both APIs on one port.
+
+    Where no admin token is set, and only this machine can reach the port, one is made and kept in a
+    file beside the store; the other commands find it there.
+    """
+    _serve(settings, "both")
+
+
+@takes_settings(*_SERVER)
+def read(settings: Settings) -> None:
+    """Run the read API alone, on a store that several processes can share."""
+    _serve(settings, "read")
+
+
+@takes_settings(*_SERVER, *_WRITING)
+def write(settings: Settings) -> None:
+    """Run the write API (and the admin API) alone, on a store that several processes can share."""
+    _serve(settings, "write")
+
+
+def _serve(settings: Settings, apis: Apis) -> None:
+    _refuse_sharing(settings, apis)
+    port = _DEFAULT_PORTS[apis] if settings.port is None else settings.port
+    with _bound(settings.host, port) as bound, _opened(settings.store) as storage:
+        admin_token, admin_words = _admin_token(settings, apis, bound)
+        address = address_of(bound)
+        hints = _fill_demo(storage, settings, address) if settings.demo else []
+        app = create_app(
+            storage=storage,
+            apis=apis,
+            admin_token=admin_token.reveal() if admin_token else None,
+            limits=Limits(body_as_sent=settings.max_body, body_unpacked=settings.max_unpacked),
+        )
+
+        def ready() -> None:
+            note.print(f"[bold]Backdrop is ready[/] at {address}")
+            note.print(f"  store        {settings.store}", markup=False)
+            note.print(f"  admin token  {admin_words}", markup=False)
+            for line in hints:
+                note.print(line, markup=False)
+
+        try:
+            clean = run(
+                app,
+                bound,
+                stop_seconds=settings.stop_seconds,
+                on_ready=ready,
+                on_stopping=_say_stopping,
+            )
+        except CannotStart as error:
+            raise Stop(f"the server can't start: {error}") from error
+    if not clean:
+        raise typer.Exit(_FORCED)
+
+
+def _say_stopping(in_flight: int) -> None:
+    waiting = f", {in_flight} in flight" if in_flight else ""
+    note.print(f"Stopping: no new requests{waiting}")
+
+
+def _refuse_sharing(settings: Settings, apis: Apis) -> None:
+    """Raise Stop where several processes would be needed and the store is for one alone."""
+    if settings.store != "memory:" and duckdb_path(settings.store) is None:
+        return
+    if apis != "both":
+        raise Stop(
+            f"`backdrop {apis}` shares its store with other processes, and {settings.store} is for "
+            "one process alone: use `backdrop serve`, which runs both APIs in one, or MongoDB"
+        )
+    if settings.workers > 1:
+        raise Stop(
+            f"{settings.workers} workers can't share {settings.store}: "
+            "it is for one process alone (--workers 1)"
+        )
+
+
+@contextmanager
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
+    try:
+        bound = bind(host, port)
+    except CannotListen as error:
+        raise Stop(str(error)) from None
+    with bound:
+        yield bound
+
+
+@contextmanager
+def _opened(store: str) -> Iterator[Storage]:
+    try:
+        storage = open_storage(store)
+    except BackdropError as error:
+        raise Stop(error.message) from error
+    try:
+        yield storage
+    finally:
+        storage.close()
+
+
+def _admin_token(settings: Settings, apis: Apis, bound: socket.socket) -> tuple[Secret | None, str]:
+    """The admin token, and where it is, in words."""
+    if apis == "read":
+        return None, "none: the read API has no use for it"
+    if settings.admin_token is not None:
+        return settings.admin_token, "as it was set"
+    if not is_loopback(bound):
+        return None, f"none, so the admin API is off: set {variable('admin_token')}"
+    path = admin_token_file(settings.store)
+    return read_or_make_token(path), f"in the file {path}"
+
+
+def _fill_demo(storage: Storage, settings: Settings, url: str) -> list[str]:
+    """Make the demo's buckets; return what to try with them."""
+    path = test_token_file(settings.store)
+    demo.fill(storage, test_token=read_or_make_token(path).reveal())
+    return list(demo.hints(url, str(path)))

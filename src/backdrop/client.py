@@ -1,0 +1,170 @@
+"""The HTTP API as the commands use it."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx2
+
+_TIMEOUT = httpx2.Timeout(10, read=300, write=60)
+"""A batch may wait behind others' writes; whether there is a server shows at once."""
+
+
+class NoAnswer(Exception):
+    """The server gave no answer. `was_sent`: the request may have reached it all the same."""
+
+    def __init__(self, message: str, *, was_sent: bool) -> None:
+        super().__init__(message)
+        self.was_sent = was_sent
+
+
+@dataclass(eq=False)
+class Refused(Exception):
+    """The server answered with an error."""
+
+    status: int
+    message: str
+    errors: list[dict[str, Any]]
+    count: int
+    """How many problems there are; the answer lists only the first of many."""
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class Client:
+    """One server. Methods raise NoAnswer or Refused, and return the JSON of the answer."""
+
+    def __init__(self, url: str, *, admin_token: str | None = None) -> None:
+        self.url = url
+        self._admin_token = admin_token
+        # A proxy that is set for the outside must not stand between two programs of one machine.
+        self._http = httpx2.Client(
+            base_url=url, timeout=_TIMEOUT, trust_env=not is_loopback_url(url)
+        )
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._http.close()
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether there is an admin token to try."""
+        return self._admin_token is not None
+
+    def status(self) -> None:
+        """Return if a server answers there, whatever it says of its store."""
+        self._send("GET", "/_status", None, None, fine=(503,))
+
+    # -- buckets ----------------------------------------------------------------------------
+
+    def buckets(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._admin("GET", "/_buckets")["buckets"]
+        return found
+
+    def bucket(self, name: str) -> dict[str, Any]:
+        return self._admin("GET", _bucket_path(name))
+
+    def put_bucket(self, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        return self._admin("PUT", _bucket_path(name), settings)
+
+    def change_bucket(self, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        return self._admin("PATCH", _bucket_path(name), settings)
+
+    def delete_bucket(self, name: str) -> None:
+        self._admin("DELETE", _bucket_path(name))
+
+    # -- tokens -----------------------------------------------------------------------------
+
+    def tokens(self, bucket: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._admin("GET", f"{_bucket_path(bucket)}/tokens")["tokens"]
+        return found
+
+    def create_token(
+        self, bucket: str, *, scope: str, label: str, expires_at: datetime | str | None = None
+    ) -> dict[str, Any]:
+        body: dict[str, Any] = {"scope": scope, "label": label}
+        if expires_at is not None:
+            body["expires_at"] = (
+                expires_at if isinstance(expires_at, str) else expires_at.isoformat()
+            )
+        return self._admin("POST", f"{_bucket_path(bucket)}/tokens", body)
+
+    def revoke_token(self, bucket: str, token_id: str) -> None:
+        self._admin("DELETE", f"{_bucket_path(bucket)}/tokens/{quote(token_id, safe='')}")
+
+    # -- records ----------------------------------------------------------------------------
+
+    def post(self, bucket: str, body: bytes, *, token: str) -> dict[str, Any]:
+        """Store the records of `body`, a JSON array."""
+        return self._send("POST", f"/{quote(bucket, safe='')}", body, token)
+
+    # -- within -----------------------------------------------------------------------------
+
+    def _admin(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        content = None if body is None else json.dumps(body).encode()
+        return self._send(method, path, content, self._admin_token)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        token: str | None,
+        *,
+        fine: Collection[int] = (),
+    ) -> dict[str, Any]:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            response = self._http.request(method, path, content=content, headers=headers)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            message = f"no server at {self.url}: start one with `backdrop serve` ({error})"
+            raise NoAnswer(message, was_sent=False) from None
+        except httpx2.HTTPError as error:
+            message = f"{self.url} broke off: {error or type(error).__name__}"
+            raise NoAnswer(message, was_sent=True) from None
+        return self._answer(response, fine)
+
+    def _answer(self, response: httpx2.Response, fine: Collection[int]) -> dict[str, Any]:
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            message = f"{self.url} is not a Backdrop server: it answered {response.status_code}"
+            raise Refused(response.status_code, f"{message} without a JSON object", [], 0)
+        if response.is_success or response.status_code in fine:
+            return answer
+        errors = [one for one in answer.get("errors") or [] if isinstance(one, dict)]
+        message = str(answer.get("message", f"the server answered {response.status_code}"))
+        count = answer.get("error_count", len(errors))
+        raise Refused(response.status_code, message, errors, count)
+
+
+def is_loopback_url(url: str) -> bool:
+    """Whether the URL names this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _bucket_path(name: str) -> str:
+    return f"/_buckets/{quote(name, safe='')}"

@@ -1,0 +1,218 @@
+"""Running the server: one process, in which granian's embedded server answers.
+
+So that killing the process leaves nothing behind that holds the port or the store's file. What is
+added here to granian: the socket is bound before anything else is done, signals are handled, and a
+stop lets the requests in flight finish, for so long and no longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import resource
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from typing import Any
+
+from granian._granian import SocketHolder
+from granian.constants import HTTPModes, Interfaces
+from granian.log import LogLevels
+from granian.server.embed import Server as EmbeddedServer
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_BACKLOG = 1024
+_MOST_CONNECTIONS = 8192
+"""granian counts idle connections too, and leaves those past the bound waiting."""
+
+_LOG_TO_STDERR = {
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": "generic",
+            "stream": "ext://sys.stderr",
+        },
+        "access": {"class": "logging.NullHandler"},
+    }
+}
+
+
+class CannotListen(Exception):
+    """The message says why the address can't be had."""
+
+
+class CannotStart(Exception):
+    """The application refused to start; the message is its reason."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket bound to the address, not listening yet. Port 0 takes a free one.
+
+    Raises CannotListen. Bound without SO_REUSEPORT: a second server on the port must fail.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise CannotListen(f"{host!r} is no address of this machine: {error.strerror}") from None
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        if error.errno == errno.EADDRINUSE:
+            raise CannotListen(
+                f"port {port} on {host} is in use: is another server running? "
+                "Choose another with --port"
+            ) from None
+        raise CannotListen(f"can't listen on {host} port {port}: {error.strerror}") from None
+    return bound
+
+
+def address_of(bound: socket.socket) -> str:
+    """The URL under which a bound socket is reached, with the port it really has."""
+    host, port = bound.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def is_loopback(bound: socket.socket) -> bool:
+    """Whether only this machine can reach the socket."""
+    return ipaddress.ip_address(bound.getsockname()[0].partition("%")[0]).is_loopback
+
+
+class _Watched:
+    """The application, with a count of the requests in flight and word of its start."""
+
+    def __init__(self, app: App, on_started: Callable[[], object]) -> None:
+        self._app = app
+        self._on_started = on_started
+        self.in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, self._watching_start(send))
+            return
+        self.in_flight += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self.in_flight -= 1
+
+    def _watching_start(self, send: Send) -> Send:
+        async def watch(message: Message) -> None:
+            await send(message)
+            if message["type"] == "lifespan.startup.complete":
+                self._on_started()
+
+        return watch
+
+
+class _Server(EmbeddedServer):
+    """granian's embedded server on a socket that is bound already."""
+
+    def __init__(self, app: App, bound: socket.socket) -> None:
+        super().__init__(
+            app,
+            interface=Interfaces.ASGI,
+            http=HTTPModes.http1,
+            websockets=False,
+            backlog=_BACKLOG,
+            backpressure=_MOST_CONNECTIONS,
+            log_level=LogLevels.error,
+            log_dictconfig=_LOG_TO_STDERR,
+        )
+        self._bound = bound
+
+    def _init_shared_socket(self) -> None:
+        self._bound.listen(_BACKLOG)
+        self._bound.setblocking(False)
+        # It is granian's from here on: granian closes it, which is what stops accepting.
+        self._shd: Any = SocketHolder(self._bound.detach(), False, _BACKLOG)  # type: ignore[call-arg]  # not in its types
+        self._ssp = None
+
+
+def run(
+    app: App,
+    bound: socket.socket,
+    *,
+    stop_seconds: float,
+    on_ready: Callable[[], None],
+    on_stopping: Callable[[int], None],
+) -> bool:
+    """Answer requests on the socket until SIGTERM or SIGINT; return whether the stop was clean.
+
+    The socket is taken over, and closed.
+
+    `on_ready` is called once the socket listens and the application has started. A signal stops
+    accepting, calls `on_stopping` with the number of requests in flight, and gives them
+    `stop_seconds`; what is not answered then is cut off. A second signal cuts them off at once, and
+    the stop was not clean; a third one ends the process as it would any other.
+    Raises CannotStart.
+    """
+    _allow_many_files()
+    return asyncio.run(_run(app, bound, stop_seconds, on_ready, on_stopping))
+
+
+async def _run(
+    app: App,
+    bound: socket.socket,
+    stop_seconds: float,
+    on_ready: Callable[[], None],
+    on_stopping: Callable[[int], None],
+) -> bool:
+    loop = asyncio.get_running_loop()
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    watched = _Watched(app, lambda: loop.call_soon(on_ready))
+    server = _Server(watched, bound)
+    with _signals(loop, stop, hurry):
+        serving = loop.create_task(server.serve())
+        stopped, hurried = loop.create_task(stop.wait()), loop.create_task(hurry.wait())
+        await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if stopped.done():
+            on_stopping(watched.in_flight)
+            server.stop()  # type: ignore[no-untyped-call]
+            await asyncio.wait(
+                {serving, hurried}, timeout=stop_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+        if serving.done() and serving.exception() is not None:
+            raise CannotStart(str(serving.exception())) from serving.exception()
+        return not hurry.is_set()  # on return, asyncio cancels the requests that are left
+
+
+@contextlib.contextmanager
+def _signals(
+    loop: asyncio.AbstractEventLoop, stop: asyncio.Event, hurry: asyncio.Event
+) -> Iterator[None]:
+    def handle(number: int) -> None:
+        if stop.is_set():
+            hurry.set()
+            loop.remove_signal_handler(number)
+        stop.set()
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, handle, number)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def _allow_many_files() -> None:
+    """Each connection is an open file; the usual soft limit of 1,024 would be met too soon."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_CONNECTIONS + 1024
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,237 @@
+"""The settings of the server and of the commands: one frozen value, made from one mapping.
+
+Each setting is a flag, an environment variable `BACKDROP_…` and a key of `backdrop.toml`. The flag
+wins over the environment, and the environment over the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+PREFIX = "BACKDROP_"
+FILE = "backdrop.toml"
+CONFIG_VARIABLE = f"{PREFIX}CONFIG"
+CONFIG_WORDS = f"a file of settings [{FILE}, if there is one] (env: {CONFIG_VARIABLE})"
+
+
+class BadSettings(Exception):
+    """The message says which settings are wrong, where they were given and what was expected."""
+
+
+class Secret:
+    """A text that shows itself only to `reveal()`: not in a log, a traceback or a message."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret('…')"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+# What each kind of setting accepts: text (of a flag, a variable, a file) or the file's own types.
+# They raise ValueError, whose message ends the sentence "port must be …".
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("a text that is not empty")
+    return value.strip()
+
+
+def _secret(value: object) -> Secret:
+    if not isinstance(value, str) or not 8 <= len(value) <= 200 or not _is_printable(value):
+        raise ValueError("8 to 200 printable ASCII characters without blanks")
+    return Secret(value)
+
+
+def _is_printable(value: str) -> bool:
+    return all("!" <= character <= "~" for character in value)
+
+
+def _flag(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    raise ValueError("true or false")
+
+
+def _whole(low: int, high: int) -> Callable[[object], int]:
+    def parse(value: object) -> int:
+        number = (
+            int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+        )
+        if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return number
+
+    return parse
+
+
+_UNITS = {"": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+def _size(value: object) -> int:
+    number = value
+    if isinstance(value, str):
+        digits = value.strip().rstrip("KMGikmgBb ")
+        unit = value.strip()[len(digits) :].strip().lower()
+        if digits.isascii() and digits.isdigit() and unit in _UNITS:
+            number = int(digits) * _UNITS[unit]
+    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= 2**40:
+        raise ValueError("a number of bytes such as 33554432 or 32MiB")
+    return number
+
+
+def _url(value: object) -> str:
+    if isinstance(value, str):
+        parts = urlsplit(value)
+        if parts.scheme in ("http", "https") and parts.hostname and not parts.query:
+            return value.rstrip("/")
+    raise ValueError("an address such as http://127.0.0.1:3038")
+
+
+def _as(parse: Callable[[object], Any], metavar: str | None, words: str) -> dict[str, Any]:
+    """How a setting is parsed, and what `--help` says of it."""
+    return {"parse": parse, "metavar": metavar, "help": words}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every setting, with its default. `None` of `port` is the default of the command."""
+
+    host: str = field(default="127.0.0.1", metadata=_as(_text, "ADDRESS", "address to listen on"))
+    port: int | None = field(
+        default=None,
+        metadata=_as(
+            _whole(0, 65535),
+            "PORT",
+            "port to listen on; 0 takes a free one [serve, read 3038; write 3039]",
+        ),
+    )
+    store: str = field(
+        default="duckdb:backdrop.duckdb",
+        metadata=_as(_text, "URL", "where records are kept: duckdb:FILE or memory:"),
+    )
+    workers: int = field(
+        default=1,
+        metadata=_as(_whole(1, 256), "N", "processes, where the store can be shared"),
+    )
+    admin_token: Secret | None = field(
+        default=None,
+        metadata=_as(
+            _secret, "TOKEN", "opens the admin API; better by variable or file than by flag"
+        ),
+    )
+    demo: bool = field(
+        default=False,
+        metadata=_as(_flag, None, "begin with two buckets to try: flights and test"),
+    )
+    max_body: int = field(
+        default=32 * 2**20,
+        metadata=_as(_size, "SIZE", "largest body of a request as sent, such as 32MiB"),
+    )
+    max_unpacked: int = field(
+        default=64 * 2**20,
+        metadata=_as(_size, "SIZE", "largest body of a request once unpacked"),
+    )
+    stop_seconds: int = field(
+        default=30,
+        metadata=_as(
+            _whole(0, 3600), "N", "how long requests may go on once the server is told to stop"
+        ),
+    )
+    url: str = field(
+        default="http://127.0.0.1:3038",
+        metadata=_as(_url, "URL", "the server that commands talk to"),
+    )
+    token: Secret | None = field(
+        default=None,
+        metadata=_as(_secret, "TOKEN", "a bucket's write token; better by variable than by flag"),
+    )
+
+
+FIELDS: Mapping[str, dataclasses.Field[Any]] = {
+    one.name: one for one in dataclasses.fields(Settings)
+}
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + name.upper()
+
+
+def words_for(name: str) -> str:
+    """What a setting is, for `--help`, with its variable and its default."""
+    found = FIELDS[name]
+    default = "" if found.default in (None, False) else f" [{found.default}]"
+    return f"{found.metadata['help']}{default} (env: {variable(name)})"
+
+
+def load_settings(
+    flags: Mapping[str, object], environ: Mapping[str, str], *, config: str | None = None
+) -> Settings:
+    """The settings from flags (None: not given), the environment and the file.
+
+    The file is `config`, else what BACKDROP_CONFIG names, else `backdrop.toml` in the working
+    folder where there is one. Raises BadSettings with everything that is wrong.
+    """
+    named = config or environ.get(CONFIG_VARIABLE)
+    path = Path(named or FILE)
+    in_file = _read_file(path) if named or path.is_file() else {}
+    given: dict[str, tuple[object, str]] = {}
+    problems = [
+        f"{path}: there is no setting {key!r}{_nearest(key)}"
+        for key in in_file
+        if key not in FIELDS
+    ]
+    for name in FIELDS:
+        if flags.get(name) is not None:
+            given[name] = (flags[name], f"--{name.replace('_', '-')}")
+        elif environ.get(variable(name)):
+            given[name] = (environ[variable(name)], variable(name))
+        elif name in in_file:
+            given[name] = (in_file[name], f"{name} in {path}")
+    parsed: dict[str, Any] = {}
+    for name, (value, place) in given.items():
+        try:
+            parsed[name] = FIELDS[name].metadata["parse"](value)
+        except ValueError as error:
+            shown = "" if FIELDS[name].metadata["parse"] is _secret else f", not {value!r}"
+            problems.append(f"{place} must be {error}{shown}")
+    if problems:
+        raise BadSettings("\n".join(problems))
+    return Settings(**parsed)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadSettings(f"{path} can't be read: {error.strerror}") from None
+    except ValueError as error:  # not UTF-8, or not TOML
+        raise BadSettings(f"{path} is not TOML: {error}") from None
+
+
+def _nearest(key: str) -> str:
+    close = difflib.get_close_matches(key, FIELDS, n=1, cutoff=0)
+    return f"; the nearest is {close[0]!r}" if close else ""

@@ -1,0 +1,120 @@
+"""A real server: the command `backdrop`, in a process of its own, on a free loopback port."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+BACKDROP = str(Path(sys.executable).with_name("backdrop"))
+_READY = re.compile(r"ready at (http://\S+)")
+
+
+@dataclass
+class Server:
+    """A server that runs. `env` is for other commands that are to talk to it."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+    env: dict[str, str]
+    url: str = ""
+    lines: list[str] = field(default_factory=list)
+    """What it has printed so far."""
+
+    @property
+    def command(self) -> str:
+        return BACKDROP
+
+    @property
+    def log(self) -> str:
+        return "".join(self.lines)
+
+    def run(self, *arguments: str, stdin: str | bytes = "") -> subprocess.CompletedProcess[str]:
+        """What a command prints, run in the server's folder and told of the server."""
+        return run(*arguments, cwd=self.folder, env=self.env, stdin=stdin)
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """This process's environment without settings of Backdrop's, but for `more`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("BACKDROP_")}
+    return kept | {"NO_COLOR": "1", "COLUMNS": "200"} | more
+
+
+def run(
+    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, stdin: str | bytes = ""
+) -> subprocess.CompletedProcess[str]:
+    """What a command prints and how it ends."""
+    done = subprocess.run(
+        [BACKDROP, *arguments],
+        cwd=cwd,
+        env=clean_environment() if env is None else env,
+        input=stdin if isinstance(stdin, bytes) else stdin.encode(),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+    )
+
+
+@contextmanager
+def live_server(
+    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, seconds: float = 30
+) -> Iterator[Server]:
+    """`backdrop` with these arguments, `serve` first, once it is ready; stopped at the end.
+
+    It gets a free port where `--port` is not among them. `env` is added to a clean environment.
+    """
+    port = () if "--port" in arguments else ("--port", "0")
+    environment = clean_environment(**(env or {}))
+    with subprocess.Popen(
+        [BACKDROP, *arguments, *port],
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        server = Server(process, cwd, environment)
+        assert process.stdout is not None
+        reader = threading.Thread(target=_collect, args=(process.stdout, server.lines))
+        reader.start()
+        try:
+            server.url = _wait_until_ready(server, seconds)
+            server.env = environment | {"BACKDROP_URL": server.url}
+            yield server
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            reader.join()
+
+
+def _collect(output: IO[str], lines: list[str]) -> None:
+    for line in output:
+        lines.append(line)  # noqa: PERF402  not extend: the lines are looked at as they come
+
+
+def _wait_until_ready(server: Server, seconds: float) -> str:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        found = _READY.search(server.log)
+        if found:
+            return found[1]
+        if server.process.poll() is not None:
+            break
+        time.sleep(0.01)
+    time.sleep(0.1)  # for its last lines
+    raise AssertionError(f"the server did not become ready: {server.log}")
