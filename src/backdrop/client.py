@@ -38,6 +38,11 @@ class Refused(Exception):
     def __str__(self) -> str:
         return self.message
 
+    @property
+    def is_unavailable(self) -> bool:
+        """Whether Backdrop says that its store did not answer: then nothing was done."""
+        return any(one.get("code") == "storage_unavailable" for one in self.errors)
+
 
 class Client:
     """One server. Methods raise NoAnswer or Refused, and return the JSON of the answer."""

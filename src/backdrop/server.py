@@ -42,6 +42,7 @@ _LOG_TO_STDERR = {
         "access": {"class": "logging.NullHandler"},
     }
 }
+_CUT_OFF_SECONDS = 5
 
 
 class CannotListen(Exception):
@@ -90,22 +91,38 @@ def is_loopback(bound: socket.socket) -> bool:
 
 
 class _Watched:
-    """The application, with a count of the requests in flight and word of its start."""
+    """The application, with the requests in flight and word of its start."""
 
     def __init__(self, app: App, on_started: Callable[[], object]) -> None:
         self._app = app
         self._on_started = on_started
-        self.in_flight = 0
+        self._requests: set[asyncio.Task[Any]] = set()
+        self._cut_off = False
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._requests)
+
+    def cut_off(self) -> None:
+        """Cancel the requests in flight. What one of them does in a thread still ends there."""
+        self._cut_off = True
+        for request in self._requests:
+            request.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, self._watching_start(send))
             return
-        self.in_flight += 1
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  we are in one
+        self._requests.add(task)
         try:
             await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self._cut_off:
+                raise
         finally:
-            self.in_flight -= 1
+            self._requests.discard(task)
 
     def _watching_start(self, send: Send) -> Send:
         async def watch(message: Message) -> None:
@@ -183,9 +200,11 @@ async def _run(
             await asyncio.wait(
                 {serving, hurried}, timeout=stop_seconds, return_when=asyncio.FIRST_COMPLETED
             )
+            watched.cut_off()
+            await asyncio.wait({serving}, timeout=_CUT_OFF_SECONDS)
         if serving.done() and serving.exception() is not None:
             raise CannotStart(str(serving.exception())) from serving.exception()
-        return not hurry.is_set()  # on return, asyncio cancels the requests that are left
+        return not hurry.is_set()
 
 
 @contextlib.contextmanager

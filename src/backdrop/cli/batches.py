@@ -45,8 +45,8 @@ class Destination:
         """Store the rows as one batch, once.
 
         A server that can't be reached, or says that its store doesn't answer, is asked again for a
-        while: then nothing was stored. Where an answer does not arrive, that is not known; the
-        batch is sent again only if each record has an `_id`, so that it would replace itself.
+        while: then nothing was stored. Where no answer arrives, or one of a fault, that is not
+        known; then the batch is sent again only if each record has an `_id` and replaces itself.
         Raises Refused, NoAnswer or Unsure.
         """
         body = b"[" + b",\n".join(row.json for row in rows) + b"]"
@@ -60,8 +60,10 @@ class Destination:
                     raise Unsure(str(error)) from None
                 failure: NoAnswer | Refused = error
             except Refused as error:
-                if error.status != 503 or not error.errors:
+                if error.status < 500:
                     raise
+                if not (error.is_unavailable or repeatable):
+                    raise Unsure(str(error)) from None
                 failure = error
             else:
                 return

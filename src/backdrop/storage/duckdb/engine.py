@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import duckdb
 
 from backdrop.domain.bucket import Bucket
-from backdrop.domain.period import FIRST_INSTANT, Segment, segments
+from backdrop.domain.period import FIRST_INSTANT, Period, Segment, segments
 from backdrop.domain.query import Query
 from backdrop.domain.record import Records
 from backdrop.domain.shape import Groups
@@ -283,7 +283,27 @@ def _zone_segments(
         first = min(max(first, query.start), last)
     if query.end is not None:
         last = max(min(last, query.end), first)
-    return segments(query.period.zone, query.period.start(first), last)
+    if last.year - first.year < _MANY_YEARS:
+        return segments(query.period.zone, query.period.start(first), last)
+    select = f"SELECT DISTINCT year({TIMESTAMP}) AS y FROM {quoted(table.name)} ORDER BY y"
+    years = [year for (year,) in cursor.execute(select).fetchall() if year is not None]
+    return _segments_of_years(query.period, years)
+
+
+_MANY_YEARS = 150
+"""From here on it costs less to see which years occur than to plan for every change of offset."""
+
+
+def _segments_of_years(period: Period, years: Sequence[int]) -> list[Segment]:
+    """The offsets of the zone in those years, ascending; what is between has no records."""
+    found: list[Segment] = []
+    for year in years:
+        first = period.start(datetime(year, 1, 1, tzinfo=UTC))
+        last = datetime(year, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+        for segment in segments(period.zone, first, last):
+            if not found or segment.offset != found[-1].offset:
+                found.append(segment)
+    return found
 
 
 def _open(path: Path) -> duckdb.DuckDBPyConnection:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -210,15 +210,23 @@ def _key_columns(kinds: dict[Kind, str]) -> dict[Kind, str]:
     }
 
 
+_SUMS: Mapping[Kind, str] = {
+    "integer": "sum({0})",
+    # Compensated, so nearer the exact sum; scaled down by a power of two where it overflows on its
+    # way, as it may without being past the largest float in the end.
+    "float": f"CASE WHEN isfinite(fsum({{0}})) OR count({{0}}) = 0 THEN fsum({{0}})"
+    f" ELSE fsum({{0}} * {2.0**-64!r}) * {2.0**64!r} END",
+}
+
+
 def _reduce(kinds: dict[Kind, str], reduction: Reduction) -> tuple[tuple[Kind, ...], list[str]]:
     if reduction == "count":
         counts = [f"count({column})" for column in kinds.values()]
         return (), [" + ".join(counts) or "0"]
     if reduction == "sum":
-        adders = {"integer": "sum", "float": "fsum"}  # fsum is compensated: nearer the exact sum
-        numbers = {kind: column for kind, column in kinds.items() if kind in adders}
-        others = [f"count({column})" for kind, column in kinds.items() if kind not in adders]
-        sums = [f"{adders[kind]}({column})" for kind, column in numbers.items()]
+        numbers = {kind: column for kind, column in kinds.items() if kind in _SUMS}
+        others = [f"count({column})" for kind, column in kinds.items() if kind not in _SUMS]
+        sums = [_SUMS[kind].format(column) for kind, column in numbers.items()]
         return tuple(numbers), [*sums, " + ".join(others) or "0"]
     if reduction == "set":
         lists = (f"list(DISTINCT {c}) FILTER (WHERE {c} IS NOT NULL)" for c in kinds.values())
