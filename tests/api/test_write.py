@@ -1,0 +1,435 @@
+"""The write API through its door: who may write, what is stored, what is refused, in what order."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import secrets
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import zstandard
+
+from backdrop.api.body import Limits
+from tests.api.conftest import Desk, bearer, codes
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture
+def writer(desk: Desk) -> dict[str, str]:
+    return desk.make("things", raw_queries_allowed=True)
+
+
+def stored(desk: Desk, name: str = "things") -> list[dict[str, Any]]:
+    return desk.data(f"/{name}")
+
+
+# -- what each request does --------------------------------------------------------------------
+
+
+def test_post_stores_an_array(desk: Desk, writer: dict[str, str]) -> None:
+    """The answer counts what was received, and the read API gives it back as it was."""
+    records = [{"_id": "x", "aa": 5, "bb": 5.0, "cc": None, "dd": "007"}, {"_id": "y", "ee": True}]
+    answer = desk.client.post("/things", headers=writer, json=records)
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "records": 2})
+    assert stored(desk) == records
+    assert [type(value) for value in stored(desk)[0].values()][1:3] == [int, float]
+
+
+def test_post_stores_one_object(desk: Desk, writer: dict[str, str]) -> None:
+    """One object counts as an array of one; without an id it gets one."""
+    answer = desk.client.post("/things", headers=writer, json={"aa": 1})
+    assert answer.json() == {"status": "ok", "records": 1}
+    assert stored(desk)[0].keys() == {"aa", "_id"}
+
+
+def test_post_of_an_empty_array_stores_nothing(desk: Desk, writer: dict[str, str]) -> None:
+    """An empty array is fine, and 0 records."""
+    answer = desk.client.post("/things", headers=writer, json=[])
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "records": 0})
+
+
+@pytest.mark.parametrize("body", [[{"_id": "z"}], {"_id": "z"}])
+def test_put_replaces_the_contents(desk: Desk, writer: dict[str, str], body: Any) -> None:
+    """What was there is gone, and what came is there."""
+    desk.client.post("/things", headers=writer, json=[{"_id": "x"}, {"_id": "y"}])
+    answer = desk.client.put("/things", headers=writer, json=body)
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "records": 1})
+    assert stored(desk) == [{"_id": "z"}]
+
+
+def test_put_of_an_empty_array_empties(desk: Desk, writer: dict[str, str]) -> None:
+    """An empty array leaves an empty bucket."""
+    desk.client.post("/things", headers=writer, json={"_id": "x"})
+    assert desk.client.put("/things", headers=writer, json=[]).json()["records"] == 0
+    assert stored(desk) == []
+
+
+IDS = ("x", "a/b", "/a", "a//b/", "data", "_status", "é", "?&=#", "upload", "a.b", "..x")
+
+
+@pytest.mark.parametrize("record_id", IDS)
+def test_patch_merges_and_delete_removes_by_id(
+    desk: Desk, writer: dict[str, str], record_id: str
+) -> None:
+    """An id is percent-encoded in the path and may hold anything but white space."""
+    desk.client.post("/things", headers=writer, json=[{"_id": record_id, "aa": 1}, {"_id": "0"}])
+    path = f"/things/{quote(record_id, safe='')}"
+    answer = desk.client.patch(path, headers=writer, json={"bb": None, "aa": 2})
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "records": 1})
+    assert {"_id": record_id, "aa": 2, "bb": None} in stored(desk)
+    answer = desk.client.delete(path, headers=writer)
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+    assert stored(desk) == [{"_id": "0"}]
+
+
+@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+def test_a_record_that_is_not_there_is_not_found(
+    desk: Desk, writer: dict[str, str], method: str
+) -> None:
+    """Neither patching nor deleting makes a record."""
+    answer = desk.client.request(method, "/things/nope", headers=writer, json={"aa": 1})
+    assert (answer.status_code, codes(answer)) == (404, ["not_found"])
+
+
+def test_patch_can_not_change_the_id(desk: Desk, writer: dict[str, str]) -> None:
+    """PATCH is under the same checks as POST, and keeps the id."""
+    desk.client.post("/things", headers=writer, json={"_id": "x", "aa": 1})
+    answer = desk.client.patch("/things/x", headers=writer, json={"_id": "y"})
+    assert (answer.status_code, codes(answer)) == (400, ["id_mismatch"])
+    assert desk.client.patch("/things/x", headers=writer, json=[{"bb": 1}]).status_code == 400
+    assert stored(desk) == [{"_id": "x", "aa": 1}]
+
+
+def test_a_bucket_has_all_its_routes_under_its_second_address(desk: Desk) -> None:
+    """What works at /{bucket} works at /data/{group}/{type}."""
+    address = {"data_group": "GOV-1", "data_type": "visits"}
+    writer = desk.make("things", raw_queries_allowed=True, **address)
+    path = "/data/GOV-1/visits"
+    assert desk.client.post(path, headers=writer, json={"_id": "x/y"}).status_code == 200
+    assert desk.data(path) == [{"_id": "x/y"}]
+    assert desk.client.patch(f"{path}/x%2Fy", headers=writer, json={"aa": 1}).status_code == 200
+    assert desk.data(path) == desk.data("/things") == [{"_id": "x/y", "aa": 1}]
+    assert desk.client.delete(f"{path}/x/y", headers=writer).status_code == 200
+    assert desk.client.put(path, headers=writer, json=[]).status_code == 200
+    assert desk.client.get("/data/GOV-1/other").status_code == 404
+
+
+# -- all or nothing ----------------------------------------------------------------------------
+
+
+def test_a_bad_batch_stores_nothing_and_lists_its_errors(
+    desk: Desk, writer: dict[str, str]
+) -> None:
+    """Every record is checked: each error has its index, field, code and message."""
+    batch = [{"_id": "x"}, {"_timestamp": "31-11-12"}, {}, {"aa": [1], "_foo": 1}, 5]
+    answer = desk.client.post("/things", headers=writer, json=batch)
+    assert answer.status_code == 400
+    assert answer.json()["error_count"] == 5
+    assert [(e["index"], e.get("field"), e["code"]) for e in answer.json()["errors"]] == [
+        (1, "_timestamp", "invalid_timestamp"),
+        (2, None, "empty_record"),
+        (3, "aa", "invalid_value"),
+        (3, "_foo", "reserved_field"),
+        (4, None, "not_an_object"),
+    ]
+    assert codes(answer)
+    assert stored(desk) == []
+
+
+def test_the_first_hundred_errors_are_listed(desk: Desk, writer: dict[str, str]) -> None:
+    """However many there are, the count has them all."""
+    answer = desk.client.post("/things", headers=writer, json=[{}] * 250)
+    assert answer.json()["error_count"] == 250
+    assert len(codes(answer)) == 100
+
+
+def test_a_value_that_json_has_not_is_named_by_record(desk: Desk, writer: dict[str, str]) -> None:
+    """NaN, infinities and unpaired surrogates are refused with their record and field."""
+    body = b'[{"aa":1},{"aa":NaN},{"bb":"\\ud800"},{"cc":1e999}]'
+    answer = desk.client.post("/things", headers=writer | JSON, content=body)
+    assert answer.status_code == 400
+    assert [(e["index"], e["field"]) for e in answer.json()["errors"]] == [
+        (1, "aa"),
+        (2, "bb"),
+        (3, "cc"),
+    ]
+
+
+# -- bodies ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [("gzip", gzip.compress), ("zstd", zstandard.compress), ("identity", bytes)],
+)
+def test_packed_bodies_are_understood(
+    desk: Desk, writer: dict[str, str], encoding: str, pack: Any
+) -> None:
+    """Content-Encoding says how a body is packed."""
+    body = pack(json.dumps([{"_id": "x"}]).encode())
+    headers = writer | JSON | {"Content-Encoding": encoding}
+    assert desk.client.post("/things", headers=headers, content=body).json()["records"] == 1
+    assert stored(desk) == [{"_id": "x"}]
+
+
+BROKEN = (
+    (b"", {}, 400, "invalid_body"),
+    (b"  ", {}, 400, "invalid_body"),
+    (b"[1,", {}, 400, "invalid_json"),
+    (b'"text"', {}, 400, "invalid_body"),
+    (b"5", {}, 400, "invalid_body"),
+    (b"[" * 100_000, {}, 400, "invalid_body"),
+    (b"not gzip", {"Content-Encoding": "gzip"}, 400, "invalid_body"),
+    (b"not zstd", {"Content-Encoding": "zstd"}, 400, "invalid_body"),
+    (b"", {"Content-Encoding": "gzip"}, 400, "invalid_body"),
+    (b"[]", {"Content-Encoding": "br"}, 415, "unsupported_content_encoding"),
+    (b"[]", {"Content-Type": "text/csv"}, 415, "unsupported_media_type"),
+    (b"aa=1", {"Content-Type": "application/x-www-form-urlencoded"}, 415, "unsupported_media_type"),
+)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
+@pytest.mark.parametrize(("body", "headers", "status", "code"), BROKEN)
+def test_a_body_that_can_not_be_read_is_refused(
+    desk: Desk,
+    writer: dict[str, str],
+    method: str,
+    body: bytes,
+    headers: dict[str, str],
+    status: int,
+    code: str,
+) -> None:
+    """Each way to be broken has its status and code; nothing changes."""
+    desk.client.post("/things", headers=writer, json={"_id": "x"})
+    path = "/things/x" if method == "PATCH" else "/things"
+    answer = desk.client.request(method, path, headers=writer | JSON | headers, content=body)
+    assert (answer.status_code, codes(answer)) == (status, [code])
+    assert stored(desk) == [{"_id": "x"}]
+
+
+def test_a_body_without_a_type_is_refused(desk: Desk, writer: dict[str, str]) -> None:
+    """What it is must be said."""
+    assert desk.client.post("/things", headers=writer, content=b"[]").status_code == 415
+
+
+def test_broken_json_has_its_line_and_column(desk: Desk, writer: dict[str, str]) -> None:
+    """As data beside the sentence."""
+    answer = desk.client.post("/things", headers=writer | JSON, content=b'[\n{"aa": }]')
+    (error,) = answer.json()["errors"]
+    assert (error["line"], error["column"]) == (2, 8)
+
+
+def drip(times: int) -> Iterator[bytes]:
+    for _ in range(times):
+        yield b" " * 100
+
+
+def test_bodies_past_a_limit_are_too_large(desk: Desk) -> None:
+    """As sent, said or found on the way, and unpacked: each is a 413 that names its bound."""
+    writer = desk.make("things")
+    client = desk.clients(limits=Limits(body_as_sent=1_000, body_unpacked=2_000))
+    headers = writer | JSON
+    said = client.post("/things", headers=headers, content=b" " * 1_001)
+    found = client.post("/things", headers=headers, content=drip(11))
+    packed = gzip.compress(b" " * 2_001)
+    unpacked = client.post(
+        "/things", headers=headers | {"Content-Encoding": "gzip"}, content=packed
+    )
+    for answer, bound in ((said, "1,000"), (found, "1,000"), (unpacked, "2,000")):
+        assert (answer.status_code, codes(answer)) == (413, ["body_too_large"])
+        assert bound in answer.json()["message"]
+    assert client.post("/things", headers=headers, content=drip(10)).status_code == 400  # empty
+
+
+def test_a_body_is_not_read_before_the_cheap_checks(desk: Desk) -> None:
+    """Route, then token, then type: each answers before a byte of the body is asked for."""
+    writer = desk.make("things")
+
+    def never() -> Iterator[bytes]:
+        raise AssertionError("the body was read")
+        yield b""
+
+    client = desk.clients(limits=Limits(body_as_sent=10))
+    cases: tuple[tuple[str, dict[str, str], int], ...] = (
+        ("/_nowhere", writer | JSON, 404),
+        ("/_status", writer | JSON, 405),
+        ("/things", JSON, 401),
+        ("/things", bearer(desk.admin_token) | JSON, 403),
+        ("/things", writer, 415),
+        ("/things", writer | JSON | {"Content-Encoding": "br"}, 415),
+        ("/things", writer | JSON | {"Content-Length": "11"}, 413),
+    )
+    for path, headers, status in cases:
+        assert client.post(path, headers=headers, content=never()).status_code == status
+
+
+# -- who may write -----------------------------------------------------------------------------
+
+REQUESTS = (
+    ("POST", "/things"),
+    ("PUT", "/things"),
+    ("PATCH", "/things/x"),
+    ("DELETE", "/things/x"),
+    ("POST", "/data/gg/tt"),
+    ("DELETE", "/data/gg/tt/x"),
+)
+
+
+@pytest.mark.parametrize(("method", "path"), REQUESTS)
+@pytest.mark.parametrize("exists", [True, False])
+def test_without_a_good_token_nobody_learns_of_a_bucket(
+    desk: Desk, method: str, path: str, exists: bool
+) -> None:
+    """None, malformed and unknown tokens are 401, whether or not there is such a bucket."""
+    if exists:
+        desk.make("things", data_group="gg", data_type="tt")
+    token = secrets.token_urlsafe(32)
+    for header in (None, "", "Bearer", "Bearer ", token, f"Basic {token}", f"Bearer {token}"):
+        headers = {} if header is None else {"Authorization": header}
+        answer = desk.client.request(method, path, headers=headers, json=[])
+        assert (answer.status_code, codes(answer)) == (401, ["unauthorized"])
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+        assert token not in answer.text
+
+
+@pytest.mark.parametrize(("method", "path"), REQUESTS)
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_token_of_another_door_is_forbidden(
+    desk: Desk, method: str, path: str, exists: bool
+) -> None:
+    """Another bucket's, another scope's and the admin's are 403, and tell nothing of the bucket."""
+    others = [desk.make("other_one"), desk.admin]
+    if exists:
+        desk.make("things", data_group="gg", data_type="tt")
+        others.append(desk.token("things", scope="read"))
+    texts = set()
+    for headers in others:
+        answer = desk.client.request(method, path, headers=headers, json=[])
+        assert (answer.status_code, codes(answer)) == (403, ["forbidden"])
+        texts.add(answer.text)
+    assert len(texts) == 1
+    assert "other_one" not in texts.pop()
+
+
+def test_the_scheme_is_taken_in_any_case(desk: Desk, writer: dict[str, str]) -> None:
+    """HTTP's schemes have no case."""
+    token = writer["Authorization"].split()[1]
+    headers = {"Authorization": f"bEARER   {token}"}
+    assert desk.client.post("/things", headers=headers, json=[]).status_code == 200
+
+
+def test_a_token_expires_on_the_second(desk: Desk, writer: dict[str, str]) -> None:
+    """From its expires_at on, a token is not known any more."""
+    headers = desk.token("things", scope="write", expires_at="2024-05-01T12:01:00Z")
+    desk.clock.move(59.999)
+    assert desk.client.post("/things", headers=headers, json=[]).status_code == 200
+    desk.clock.move(0.001)
+    assert desk.client.post("/things", headers=headers, json=[]).status_code == 401
+    assert desk.client.post("/things", headers=writer, json=[]).status_code == 200
+
+
+def test_two_tokens_live_side_by_side_until_one_is_revoked(
+    desk: Desk, writer: dict[str, str]
+) -> None:
+    """A token can be rotated without a gap."""
+    second = desk.token("things", scope="write", label="second")
+    assert desk.client.post("/things", headers=second, json=[]).status_code == 200
+    listed = desk.client.get("/_buckets/things/tokens", headers=desk.admin).json()["tokens"]
+    (first_id,) = (token["id"] for token in listed if token["label"] != "second")
+    path = f"/_buckets/things/tokens/{first_id}"
+    assert desk.client.delete(path, headers=desk.admin).status_code == 200
+    assert desk.client.post("/things", headers=writer, json=[]).status_code == 401
+    assert desk.client.post("/things", headers=second, json=[]).status_code == 200
+
+
+def test_the_use_of_a_token_is_noted_at_most_once_a_minute(
+    desk: Desk, writer: dict[str, str]
+) -> None:
+    """Writing a note for each request would cost more than the note is worth."""
+
+    def last_used() -> Any:
+        answer = desk.client.get("/_buckets/things/tokens", headers=desk.admin)
+        return answer.json()["tokens"][0]["last_used_at"]
+
+    assert last_used() is None
+    seen = []
+    for seconds in (0, 60, 1, 61):
+        desk.clock.move(seconds)
+        desk.client.post("/things", headers=writer, json=[])
+        seen.append(last_used()[11:19])
+    assert seen == ["12:00:00", "12:00:00", "12:01:01", "12:02:02"]
+
+
+# -- routes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "BREW"])
+def test_status_can_not_be_written(desk: Desk, method: str) -> None:
+    """Writing to /_status is a 405 that says what is allowed."""
+    for client in (desk.client, desk.clients(apis="write")):
+        answer = client.request(method, "/_status", json=[])
+        assert (answer.status_code, codes(answer)) == (405, ["method_not_allowed"])
+        assert answer.headers["Allow"] == "GET, HEAD, OPTIONS"
+
+
+NO_ROUTES = (
+    "/_anything /_things / /data /data/gg /x /Things /things/ // /things%0A /_status/ /_status%0A "
+    "/1things /thi.ngs /%FF"
+)
+
+
+@pytest.mark.parametrize("apis", ["both", "write", "read"])
+@pytest.mark.parametrize(
+    "path",
+    [*NO_ROUTES.split(), "", "/" + "a" * 65],
+)
+def test_what_is_no_route_is_not_found(desk: Desk, apis: str, path: str) -> None:
+    """Segments that begin with _ and names that no bucket can have are no routes to anything."""
+    client = desk.clients(apis=apis)
+    headers = desk.make("things")
+    for method in ("POST", "PATCH", "GET"):
+        answer = client.request(method, path, headers=headers | JSON, content=b"[]")
+        assert (answer.status_code, codes(answer)) == (404, ["not_found"])
+
+
+ALLOWED = (
+    ("/things", "both", "GET, HEAD, OPTIONS, POST, PUT"),
+    ("/things", "read", "GET, HEAD, OPTIONS"),
+    ("/things", "write", "OPTIONS, POST, PUT"),
+    ("/data/gg/tt", "both", "GET, HEAD, OPTIONS, POST, PUT"),
+    ("/things/x", "both", "DELETE, OPTIONS, PATCH"),
+    ("/things/x", "write", "DELETE, OPTIONS, PATCH"),
+    ("/_status", "both", "GET, HEAD, OPTIONS"),
+    ("/_status", "write", "GET, HEAD, OPTIONS"),
+    ("/_buckets", "both", "GET, HEAD, OPTIONS"),
+    ("/_buckets/things", "write", "DELETE, GET, HEAD, OPTIONS, PATCH, PUT"),
+    ("/_buckets/things/tokens", "both", "GET, HEAD, OPTIONS, POST"),
+    ("/_buckets/things/tokens/x", "both", "DELETE, OPTIONS"),
+)
+
+
+@pytest.mark.parametrize(("path", "apis", "allowed"), ALLOWED)
+def test_allow_lists_all_that_a_path_takes(desk: Desk, path: str, apis: str, allowed: str) -> None:
+    """405 and OPTIONS tell the same, of both APIs where both are served."""
+    client = desk.clients(apis=apis)
+    refused, asked = client.request("BREW", path), client.options(path)
+    assert (refused.status_code, codes(refused)) == (405, ["method_not_allowed"])
+    assert (asked.status_code, asked.content) == (204, b"")
+    assert refused.headers["Allow"] == asked.headers["Allow"] == allowed
+
+
+def test_apart_each_api_has_its_own_routes_alone(desk: Desk) -> None:
+    """The read API takes no writes and has no admin; the write API answers no queries."""
+    writer = desk.make("things", raw_queries_allowed=True)
+    reading, writing = desk.clients(apis="read"), desk.clients(apis="write")
+    assert writing.post("/things", headers=writer, json={"_id": "x"}).status_code == 200
+    assert reading.get("/things").json() == {"data": [{"_id": "x"}]}
+    assert writing.get("/things").status_code == 405
+    assert reading.post("/things", headers=writer, json=[]).status_code == 405
+    assert reading.get("/_buckets", headers=desk.admin).status_code == 404
+    assert reading.patch("/things/x", headers=writer, json={"aa": 1}).status_code == 404
+    assert writing.get("/_status/buckets").status_code == 404
