@@ -1,0 +1,1719 @@
+"""The contract of a store as one suite: each engine's tests subclass `StorageContract`.
+
+An engine's class gives the fixture `storage` and, where what it keeps outlives it, `reopen`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from typing import Any
+
+import pytest
+
+from backdrop.domain.bucket import Bucket
+from backdrop.domain.period import FIRST_INSTANT, LAST_INSTANT, PERIOD_NAMES, Period
+from backdrop.domain.query import (
+    METHODS,
+    Collect,
+    Equals,
+    Filter,
+    Method,
+    Query,
+    Sort,
+    StartsWith,
+)
+from backdrop.domain.record import Records
+from backdrop.domain.times import parse_instant
+from backdrop.domain.token import Token, hash_token
+from backdrop.domain.values import INT64_MAX, INT64_MIN, Record, order_key, shown
+from backdrop.errors import Conflict, InvalidQuery, NotFound
+from backdrop.storage.port import (
+    KNOWN_HASH,
+    RECORDS_A_PAGE,
+    Storage,
+    address_taken,
+    no_record,
+    no_token,
+    not_found,
+)
+from tests.storage.exact import MANY, batch, by_key, exact, ids, numbered, read
+from tests.strategies import TURNS, ZONES, zone
+
+THINGS = Bucket(name="things")
+NOW = datetime(2013, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
+
+
+def token(name: str, bucket: str = "things", **fields: Any) -> Token:
+    settings: dict[str, Any] = {"scope": "write", "label": "", "created_at": NOW, **fields}
+    return Token(id=f"id-{name}", bucket=bucket, hash=hash_token(name), **settings)
+
+
+def in_threads(runs: Sequence[Callable[[], None]]) -> None:
+    """Run all at once; raise what the first failing one raised."""
+    failures: list[BaseException] = []
+    barrier = threading.Barrier(len(runs))
+
+    def run(one: Callable[[], None]) -> None:
+        try:
+            barrier.wait(30)
+            one()
+        except BaseException as error:  # noqa: BLE001  raised below, in the test's own thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=[one]) for one in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+        assert not thread.is_alive(), "a thread hangs"
+    if failures:
+        raise failures[0]
+
+
+SCALARS: tuple[Any, ...] = (
+    None, True, False, 0, 1, -1, 5, 5.0, 0.0, -0.0, 0.1, 1 / 3, 1.0, 1e15, 1e16, 1e22, 1e300,
+    -1e300, 5e-324, 2.0**53, 2**53 - 1, 2**53, 2**53 + 1, -(2**53) - 1, INT64_MAX, INT64_MIN,
+    2.0**63, 1.7976931348623157e308, "", "0", "5", "5.0", "007", "true", "null", "None",
+    "NaN", "Infinity", "a", "A", " a ", "\t\n\r", "\0", "a\0b", "\0a", "%", "_", "\\", "\\n", "'", "''", '"', "`", ";",
+    "--", "$1", "?", "{}", "[1]", "2013-01-01", "2013-01-01T00:00:00+00:00", "é", "e\u0301", "ß",
+    "İ", "\u202e", "\ufeff", "\ufffe", "\uffff", "\U00010000", "😀", "👩\u200d👩\u200d👧",
+    "\U0010ffff", "x" * 1_000, "😀" * 5_000,
+)  # fmt: skip
+"""Scalars that engines are likely to confuse."""
+
+AWKWARD_NAMES = (
+    "id", "ID", "Id", "timestamp", "rowid", "oid", "ctid", "select", "SELECT", "order", "group",
+    "from", "table", "null", "true", "count", "sum", "seq", "value", "values", "kind", "c1", "C1",
+    "c2", "main", "records", "x" * 64, "X" * 64, "a1", "a_", "A__", "excluded", "filename",
+)  # fmt: skip
+"""Names of fields that mean something to engines."""
+
+
+class StorageContract:
+    """Every sentence of `storage/port.py`, and what 3, 5.2 and 5.3 of `api.md` ask of a store."""
+
+    @pytest.fixture
+    def storage(self) -> Iterator[Storage]:
+        """An empty store."""
+        raise NotImplementedError
+
+    def reopen(self, storage: Storage) -> Storage:
+        """The store as another process would find it later; itself where it keeps nothing."""
+        return storage
+
+    def and_reopened(self, storage: Storage) -> Iterator[Storage]:
+        """The store as it is, then as it is found later."""
+        yield storage
+        yield self.reopen(storage)
+
+    @pytest.fixture(autouse=True)
+    def _things(self, storage: Storage) -> None:
+        storage.put_bucket(THINGS)
+
+    def groups(self, storage: Storage, query: Query, bucket: str = "things") -> dict[Any, Any]:
+        return by_key(storage.groups(bucket, query, most_rows=MANY))
+
+    # -- buckets ----------------------------------------------------------------------------
+
+    def test_a_bucket_is_made_once_and_then_its_settings_are_replaced(
+        self, storage: Storage
+    ) -> None:
+        assert storage.put_bucket(Bucket(name="others")) is True
+        assert storage.put_bucket(Bucket(name="others", realtime=True)) is False
+        assert storage.bucket("others") == Bucket(name="others", realtime=True)
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {},
+            {"description": "é😀\0'\"", "published": False, "queryable": False},
+            {"data_group": "aa", "data_type": "bb", "raw_queries_allowed": True, "realtime": True},
+            {"read_token_required": True, "auto_ids": ("aa", "AA", "_timestamp")},
+            {"max_age_expected": 2**53 - 1, "timezone": "Europe/London", "csv_types": "text"},
+            {"schema": True},
+            {"schema": False},
+            {"schema": {}},
+            {
+                "schema": {
+                    "properties": {"é": {"maximum": 1.0, "minimum": -(2**63), "enum": [None]}}
+                }
+            },
+        ],
+    )
+    def test_every_setting_comes_back_as_it_was(
+        self, storage: Storage, settings: dict[str, Any]
+    ) -> None:
+        bucket = Bucket(name="others", **settings)
+        storage.put_bucket(bucket)
+        for store in self.and_reopened(storage):
+            assert store.bucket("others") == bucket
+            assert exact(store.bucket("others").as_json()) == exact(bucket.as_json())
+            assert isinstance(store.bucket("others").auto_ids, tuple)
+
+    def test_buckets_are_listed_by_name(self, storage: Storage) -> None:
+        for name in ("zz", "aa", "a-b", "a_b", "a9"):
+            storage.put_bucket(Bucket(name=name))
+        names = ["a-b", "a9", "a_b", "aa", "things", "zz"]
+        for store in self.and_reopened(storage):
+            assert [bucket.name for bucket in store.buckets()] == names
+
+    def test_new_settings_leave_records_and_tokens(self, storage: Storage) -> None:
+        storage.save("things", batch({"_id": "x", "aa": 1}))
+        storage.add_token(token("one"))
+        written = storage.state("things").last_written
+        storage.put_bucket(dataclasses.replace(THINGS, description="new"))
+        assert read(storage) == [{"_id": "x", "aa": 1}]
+        assert storage.tokens("things") == [token("one")]
+        assert storage.state("things").last_written == written
+
+    def test_a_second_address_finds_its_bucket(self, storage: Storage) -> None:
+        bucket = Bucket(name="others", data_group="aa", data_type="bb")
+        storage.put_bucket(bucket)
+        for store in self.and_reopened(storage):
+            assert store.bucket_at("aa", "bb") == bucket
+            for pair in (("bb", "aa"), ("aa", "b"), ("AA", "bb"), ("aa", ""), ("", "")):
+                with pytest.raises(NotFound) as caught:
+                    store.bucket_at(*pair)
+                assert caught.value.message == not_found("/".join(pair))
+
+    def test_an_address_is_one_buckets(self, storage: Storage) -> None:
+        first = Bucket(name="first", data_group="aa", data_type="bb")
+        storage.put_bucket(first)
+        second = Bucket(name="second", data_group="aa", data_type="bb")
+        for _ in range(2):  # of a new bucket, then of one that exists
+            with pytest.raises(Conflict) as caught:
+                storage.put_bucket(second)
+            assert caught.value.message == address_taken(second, first)
+            storage.put_bucket(Bucket(name="second", data_group="aa", data_type="cc"))
+        assert storage.bucket("second").address == ("aa", "cc")
+        assert storage.bucket_at("aa", "bb") == first
+
+    def test_a_conflict_makes_no_bucket(self, storage: Storage) -> None:
+        storage.put_bucket(Bucket(name="first", data_group="aa", data_type="bb"))
+        taken = Bucket(name="second", data_group="aa", data_type="bb")
+        with pytest.raises(Conflict):
+            storage.put_bucket(taken, first_token=token("one", "second"))
+        with pytest.raises(NotFound):
+            storage.bucket("second")
+        assert storage.token(hash_token("one")) is None
+
+    def test_an_address_is_free_again_once_it_is_left(self, storage: Storage) -> None:
+        storage.put_bucket(Bucket(name="first", data_group="aa", data_type="bb"))
+        storage.put_bucket(Bucket(name="first", data_group="aa", data_type="bb", realtime=True))
+        storage.put_bucket(Bucket(name="first"))
+        second = Bucket(name="second", data_group="aa", data_type="bb")
+        storage.put_bucket(second)
+        assert storage.bucket_at("aa", "bb") == second
+        storage.drop_bucket("second")
+        storage.put_bucket(Bucket(name="first", data_group="aa", data_type="bb"))
+        assert storage.bucket_at("aa", "bb").name == "first"
+
+    def test_buckets_without_an_address_do_not_conflict(self, storage: Storage) -> None:
+        for name in ("first", "second"):
+            storage.put_bucket(Bucket(name=name))
+        assert len(storage.buckets()) == 3
+
+    def test_a_dropped_bucket_is_gone_with_all_that_was_in_it(self, storage: Storage) -> None:
+        storage.save("things", batch({"_id": "x", "aa": 1, "AA": "text"}))
+        storage.add_token(token("one"))
+        storage.drop_bucket("things")
+        for store in self.and_reopened(storage):
+            storage = store
+            assert store.buckets() == []
+            assert store.token(hash_token("one")) is None
+            with pytest.raises(NotFound):
+                store.bucket("things")
+        assert storage.put_bucket(THINGS, first_token=token("one")) is True
+        assert read(storage) == []
+        assert storage.state("things").records == 0
+        assert storage.state("things").last_written is None
+        assert storage.tokens("things") == [token("one")]
+        storage.save("things", batch({"_id": "x", "aa": "text"}))
+        assert read(storage) == [{"_id": "x", "aa": "text"}]
+
+    def test_buckets_do_not_see_each_others_records(self, storage: Storage) -> None:
+        storage.put_bucket(Bucket(name="others"))
+        storage.save("things", batch({"_id": "x", "aa": 1}))
+        storage.save("others", batch({"_id": "x", "aa": "text", "bb": None}))
+        storage.delete("things", "x")
+        assert read(storage) == []
+        assert read(storage, "others") == [{"_id": "x", "aa": "text", "bb": None}]
+        storage.drop_bucket("things")
+        assert read(storage, "others") == [{"_id": "x", "aa": "text", "bb": None}]
+
+    def test_many_buckets(self, storage: Storage) -> None:
+        names = [f"bucket-{n:03}" for n in range(100)]
+        for n, name in enumerate(names):
+            storage.put_bucket(Bucket(name=name), first_token=token(name, name))
+            storage.save(name, batch({"_id": "x", "aa": n}, {"_id": "y", f"f{n}": str(n)}))
+        storage = self.reopen(storage)
+        for n, name in enumerate(names):
+            assert read(storage, name) == [{"_id": "x", "aa": n}, {"_id": "y", f"f{n}": str(n)}]
+            assert [one.bucket for one in storage.tokens(name)] == [name]
+        for name in names[::2]:
+            storage.drop_bucket(name)
+        assert [bucket.name for bucket in storage.buckets()] == [*names[1::2], "things"]
+
+    @pytest.mark.parametrize(
+        "use",
+        [
+            lambda s: s.bucket("gone"),
+            lambda s: s.drop_bucket("gone"),
+            lambda s: s.state("gone"),
+            lambda s: s.tokens("gone"),
+            lambda s: s.add_token(token("one", "gone")),
+            lambda s: s.drop_token("gone", "id-one"),
+            lambda s: s.save("gone", batch({"_id": "x"})),
+            lambda s: s.save("gone", batch()),
+            lambda s: s.replace("gone", batch({"_id": "x"})),
+            lambda s: s.replace("gone", batch()),
+            lambda s: s.update("gone", "x", lambda record: record),
+            lambda s: s.delete("gone", "x"),
+            lambda s: s.records("gone", Query()).__enter__(),
+            lambda s: s.groups("gone", Query(group_by=("aa",)), most_rows=MANY),
+            lambda s: s.groups("gone", Query(period=Period("day")), most_rows=MANY),
+        ],
+    )
+    def test_where_there_is_no_such_bucket_everything_is_not_found(
+        self, storage: Storage, use: Callable[[Storage], Any]
+    ) -> None:
+        for _ in range(2):  # never made, then dropped
+            with pytest.raises(NotFound) as caught:
+                use(storage)
+            assert caught.value.message == not_found("gone")
+            assert [bucket.name for bucket in storage.buckets()] == ["things"]
+            storage.put_bucket(Bucket(name="gone"), first_token=token("one", "gone"))
+            storage.save("gone", batch({"_id": "x", "aa": 1}))
+            storage.drop_bucket("gone")
+
+    # -- versions ---------------------------------------------------------------------------
+
+    def test_a_version_grows_with_every_write_and_every_change_of_settings(
+        self, storage: Storage
+    ) -> None:
+        versions = [storage.state("things").version]
+        writes: list[Callable[[], Any]] = [
+            lambda: storage.save("things", batch({"_id": "x"})),
+            lambda: storage.save("things", batch({"_id": "x"})),
+            lambda: storage.save("things", batch({"_id": "n", "aa": 1}, new=True)),
+            lambda: storage.update("things", "x", lambda record: record),
+            lambda: storage.delete("things", "x"),
+            lambda: storage.replace("things", batch({"_id": "y"})),
+            lambda: storage.replace("things", batch()),
+            lambda: storage.replace("things", batch()),
+            lambda: storage.put_bucket(dataclasses.replace(THINGS, realtime=True)),
+            lambda: storage.put_bucket(THINGS),
+        ]
+        for write in writes:
+            write()
+            versions.append(storage.state("things").version)
+        assert versions == sorted(set(versions))
+
+    def test_a_version_is_never_used_twice_in_a_store(self, storage: Storage) -> None:
+        seen: list[int] = []
+        for _ in range(3):
+            for name in ("one", "two"):
+                storage.put_bucket(Bucket(name=name))
+                seen.append(storage.state(name).version)
+                storage.save(name, batch({"_id": "x"}))
+                seen.append(storage.state(name).version)
+                storage.replace(name, batch({"_id": "y"}))
+                seen.append(storage.state(name).version)
+            storage.drop_bucket("one")
+            storage = self.reopen(storage)
+            storage.drop_bucket("two")
+            storage = self.reopen(storage)
+        assert len(set(seen)) == len(seen)
+
+    def test_a_version_outlives_the_process(self, storage: Storage) -> None:
+        for _ in range(3):
+            storage.save("things", batch({"_id": "x"}))
+            before = storage.state("things")
+            storage = self.reopen(storage)
+            assert storage.state("things") == before
+            storage.save("things", batch({"_id": "x"}))
+            assert storage.state("things").version > before.version
+
+    def test_reading_changes_no_version(self, storage: Storage) -> None:
+        storage.save("things", batch({"_id": "x", "aa": 1}))
+        before = storage.state("things")
+        read(storage)
+        self.groups(storage, Query(group_by=("aa",)))
+        storage.tokens("things")
+        storage.check()
+        assert storage.state("things") == before
+
+    def test_what_fails_changes_nothing(self, storage: Storage) -> None:
+        storage.put_bucket(
+            Bucket(name="others", data_group="aa", data_type="bb"),
+            first_token=token("one", "others"),
+        )
+        storage.save("things", batch({"_id": "x", "aa": 1}))
+        before = storage.state("things"), storage.state("others"), read(storage)
+
+        def fail(_: Record) -> Record:
+            raise ZeroDivisionError
+
+        failing: list[tuple[type[Exception], Callable[[], Any]]] = [
+            (NotFound, lambda: storage.delete("things", "y")),
+            (NotFound, lambda: storage.update("things", "y", lambda record: record)),
+            (ZeroDivisionError, lambda: storage.update("things", "x", fail)),
+            (Conflict, lambda: storage.add_token(token("one"))),
+            (NotFound, lambda: storage.drop_token("things", "id-one")),
+            (
+                Conflict,
+                lambda: storage.put_bucket(Bucket(name="things", data_group="aa", data_type="bb")),
+            ),
+            (
+                Conflict,
+                lambda: storage.put_bucket(Bucket(name="new-one"), first_token=token("one")),
+            ),
+        ]
+        for error, use in failing:
+            with pytest.raises(error):
+                use()
+            assert (storage.state("things"), storage.state("others"), read(storage)) == before
+        assert [bucket.name for bucket in storage.buckets()] == ["others", "things"]
+        assert storage.tokens("things") == []
+        storage = self.reopen(storage)
+        assert (storage.state("things"), storage.state("others"), read(storage)) == before
+
+    def test_the_state_tells_the_number_of_records_and_the_last_write(
+        self, storage: Storage
+    ) -> None:
+        state = storage.state("things")
+        assert (state.records, state.last_written) == (0, None)
+        expected = 0
+        writes: list[tuple[int, Callable[[], Any]]] = [
+            (3, lambda: storage.save("things", batch({"_id": "x"}, {"_id": "y"}, {"_id": "z"}))),
+            (3, lambda: storage.save("things", batch({"_id": "y"}))),
+            (4, lambda: storage.save("things", batch({"_id": "x"}, {"_id": "w"}))),
+            (6, lambda: storage.save("things", batch({"_id": "n1"}, {"_id": "n2"}, new=True))),
+            (6, lambda: storage.update("things", "x", lambda record: {**record, "aa": 1})),
+            (5, lambda: storage.delete("things", "n1")),
+            (2, lambda: storage.replace("things", batch({"_id": "x"}, {"_id": "q"}))),
+            (0, lambda: storage.replace("things", batch())),
+        ]
+        for expected, write in writes:
+            before = datetime.now(UTC)
+            write()
+            state = storage.state("things")
+            assert state.records == expected == len(read(storage))
+            assert state.last_written is not None
+            assert state.last_written.utcoffset() == timedelta(0)
+            slack = timedelta(milliseconds=5)
+            assert before - slack <= state.last_written <= datetime.now(UTC) + slack
+        assert self.reopen(storage).state("things") == state
+
+    # -- tokens -----------------------------------------------------------------------------
+
+    def test_a_token_comes_back_as_it_was(self, storage: Storage) -> None:
+        kept = [
+            token("one"),
+            token("two", scope="read", label="é😀'\0", created_at=NOW + timedelta(seconds=1)),
+            token(
+                "three",
+                created_at=NOW + timedelta(microseconds=1),
+                expires_at=NOW + timedelta(days=1),
+                last_used_at=NOW + timedelta(hours=1),
+            ),
+        ]
+        for one in kept:
+            storage.add_token(one)
+        for store in self.and_reopened(storage):
+            assert store.tokens("things") == [kept[0], kept[2], kept[1]], "the oldest first"
+            for one in kept:
+                assert store.token(one.hash) == one
+            assert store.token(hash_token("four")) is None
+            assert store.token("") is None
+
+    def test_a_first_token_is_kept_where_the_bucket_is_made(self, storage: Storage) -> None:
+        first = token("one", "others")
+        assert storage.put_bucket(Bucket(name="others"), first_token=first) is True
+        assert storage.tokens("others") == [first]
+        assert storage.token(first.hash) == first
+
+    def test_a_first_token_is_not_kept_where_the_bucket_is_there(self, storage: Storage) -> None:
+        assert storage.put_bucket(THINGS, first_token=token("one")) is False
+        assert storage.tokens("things") == []
+        assert storage.token(hash_token("one")) is None
+
+    def test_a_hash_is_one_tokens_over_all_buckets(self, storage: Storage) -> None:
+        storage.put_bucket(Bucket(name="others"), first_token=token("one", "others"))
+        again = dataclasses.replace(token("one"), id="another-id")
+        with pytest.raises(Conflict) as caught:
+            storage.add_token(again)
+        assert caught.value.message == KNOWN_HASH
+        with pytest.raises(Conflict):
+            storage.put_bucket(
+                Bucket(name="third"), first_token=dataclasses.replace(again, bucket="third")
+            )
+        assert storage.token(again.hash) == token("one", "others")
+        storage.drop_token("others", "id-one")
+        storage.add_token(again)
+        assert storage.token(again.hash) == again
+
+    def test_a_dropped_token_is_gone(self, storage: Storage) -> None:
+        storage.put_bucket(Bucket(name="others"))
+        storage.add_token(token("one"))
+        storage.add_token(token("two", "others"))
+        for name in ("id-two", "id-three", ""):
+            with pytest.raises(NotFound) as caught:
+                storage.drop_token("things", name)
+            assert caught.value.message == no_token("things", name)
+        storage.drop_token("things", "id-one")
+        for store in self.and_reopened(storage):
+            storage = store
+            assert store.tokens("things") == []
+            assert store.token(hash_token("one")) is None
+            assert store.tokens("others") == [token("two", "others")]
+        with pytest.raises(NotFound):
+            storage.drop_token("things", "id-one")
+
+    def test_the_last_use_of_a_token_is_noted_soon(self, storage: Storage) -> None:
+        storage.add_token(token("one"))
+        storage.add_token(token("two"))
+        storage.token_used(hash_token("one"), NOW + timedelta(seconds=5))
+        storage.token_used(hash_token("nobody"), NOW)
+        used = token("one", last_used_at=NOW + timedelta(seconds=5))
+        deadline = time.monotonic() + 10
+        while storage.token(hash_token("one")) != used and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert storage.tokens("things") == [used, token("two")]
+        storage.token_used(hash_token("two"), NOW + timedelta(seconds=6))
+        storage = self.reopen(storage)  # closing finishes what was accepted
+        late = token("two", last_used_at=NOW + timedelta(seconds=6))
+        assert storage.tokens("things") == [used, late]
+
+    # -- values -----------------------------------------------------------------------------
+
+    def test_every_scalar_comes_back_as_it_went_in(self, storage: Storage) -> None:
+        """`5` is not `5.0`, `"007"` not `7`, null not absence; one field holds all of them."""
+        rows = [*numbered(SCALARS), {"_id": "absent"}]
+        storage.save("things", batch(*rows))
+        for store in self.and_reopened(storage):
+            assert [exact(row) for row in read(store)] == [exact(row) for row in rows]
+
+    def test_a_scalar_alone_in_its_field_comes_back_too(self, storage: Storage) -> None:
+        for alone in SCALARS:
+            storage.replace("things", batch({"_id": "x", "aa": alone}))
+            assert [exact(row) for row in read(storage)] == [exact({"_id": "x", "aa": alone})]
+        wide: Record = {"_id": "x"} | {f"f{n}": alone for n, alone in enumerate(SCALARS)}
+        storage.save("things", batch(wide))
+        assert [exact(row) for row in read(storage)] == [exact(wide)]
+
+    def test_a_type_may_come_to_a_field_later(self, storage: Storage) -> None:
+        rows: list[Record] = list(numbered([1, "text", None, 2.5, True, 3, "", False, 0]))
+        for row in rows:
+            storage.save("things", batch(row))
+        assert [exact(row) for row in read(storage)] == [exact(row) for row in rows]
+
+    def test_null_is_not_absence(self, storage: Storage) -> None:
+        rows: list[Record] = [
+            {"_id": "1", "aa": None},
+            {"_id": "2"},
+            {"_id": "3", "aa": None, "bb": None},
+            {"_id": "4", "aa": 1},
+        ]
+        storage.save("things", batch(*rows))
+        assert read(storage) == rows
+        storage.save("things", batch({"_id": "4"}, {"_id": "2", "aa": None}))
+        assert read(storage)[2:] == [{"_id": "4"}, {"_id": "2", "aa": None}]
+
+    def test_names_that_differ_in_case_are_different_fields(self, storage: Storage) -> None:
+        rows: list[Record] = [
+            {"_id": "1", "fee": 1, "Fee": "two", "FEE": None, "fEE": 4.5},
+            {"_id": "2", "Fee": 1},
+            {"_id": "3", "fee": 2},
+        ]
+        for row in rows:
+            storage.save("things", batch(row))
+        assert read(storage) == rows
+        assert ids(storage, Query(filters=(Equals("fee", (1,)),))) == ["1"]
+        assert ids(storage, Query(filters=(Equals("Fee", (1,)),))) == ["2"]
+        assert ids(storage, Query(sort=Sort("Fee"))) == ["2", "1", "3"]
+        assert self.groups(storage, Query(group_by=("fee",))).keys() == {
+            (None, ("int", 1)),
+            (None, ("int", 2)),
+        }
+
+    def test_names_that_mean_something_to_engines_are_just_names(self, storage: Storage) -> None:
+        row: Record = {"_id": "x"} | {name: n for n, name in enumerate(AWKWARD_NAMES)}
+        storage.save("things", batch(row))
+        assert read(storage) == [row]
+        for n, name in enumerate(AWKWARD_NAMES):
+            query = Query(
+                group_by=(name,),
+                collect=(Collect("aa", "sum"),),
+                filters=(Equals(name, (n,)),),
+            )
+            assert self.groups(storage, query).keys() == {(None, ("int", n))}
+            assert ids(storage, Query(sort=Sort(name, descending=True))) == ["x"]
+
+    def test_a_thousand_fields(self, storage: Storage) -> None:
+        kinds: list[Callable[[int], Any]] = [int, float, str, lambda n: n % 2 == 0, lambda _: None]
+        wide: Record = {"_id": "wide"} | {f"f{n}": kinds[n % 5](n) for n in range(1_000)}
+        storage.save("things", batch(wide, {"_id": "narrow", "f0": 5}))
+        for store in self.and_reopened(storage):
+            storage = store
+            assert [exact(row) for row in read(store)] == [
+                exact(wide),
+                exact({"_id": "narrow", "f0": 5}),
+            ]
+        storage.update("things", "narrow", lambda record: {**record, "f999": "late"})
+        assert read(storage)[1] == {"_id": "narrow", "f0": 5, "f999": "late"}
+        found = self.groups(storage, Query(group_by=("f997",), collect=(Collect("f0", "sum"),)))
+        assert found == {(None, ("str", "997")): {"_count": 1, ("f0", "sum"): ("int", 0)}}
+
+    def test_very_long_strings(self, storage: Storage) -> None:
+        long = "é" * 3_000_000 + "\0end"
+        storage.save("things", batch({"_id": "x" * 512, "aa": long}))
+        storage = self.reopen(storage)
+        (row,) = read(storage)
+        assert row["_id"] == "x" * 512
+        assert row["aa"] == long
+        assert ids(storage, Query(filters=(Equals("aa", (long,)),))) == ["x" * 512]
+
+    def test_time_fields_are_instants_to_the_microsecond(self, storage: Storage) -> None:
+        times = [
+            FIRST_INSTANT,
+            parse_instant("0001-12-31T23:59:59.999999"),
+            parse_instant("1582-10-10"),
+            parse_instant("1899-12-31T23:59:59.5"),
+            parse_instant("1969-12-31T23:59:59.999999"),
+            parse_instant("1970-01-01"),
+            parse_instant("1970-01-01T00:00:00.000001"),
+            parse_instant("2012-06-30T23:59:59.999999"),
+            parse_instant("2013-01-01"),
+            parse_instant("2262-04-12"),
+            LAST_INSTANT,
+        ]
+        rows: list[Record] = [
+            {"_id": str(n), "_timestamp": one, "_start_at": one, "_end_at": times[-1 - n]}
+            for n, one in enumerate(times)
+        ]
+        storage.save("things", batch(*rows))
+        for store in self.and_reopened(storage):
+            found = read(store)
+            assert [exact(row) for row in found] == [exact(row) for row in rows]
+            assert all(
+                row[name].utcoffset() == timedelta(0)  # type: ignore[union-attr]
+                for row in found
+                for name in ("_timestamp", "_start_at", "_end_at")
+            )
+
+    @pytest.mark.parametrize(
+        "record_id",
+        [
+            "x",
+            "X",
+            "x" * 512,
+            "😀" * 512,
+            "\0",
+            "a\0b",
+            "'",
+            '"',
+            "%",
+            "\\",
+            "a/b",
+            "é",
+            "e\u0301",
+            "\uffff",
+        ],
+    )
+    def test_an_id_is_any_text(self, storage: Storage, record_id: str) -> None:
+        others = batch({"_id": "other"}, {"_id": record_id + "-"}, {"_id": "a"})
+        storage.save("things", others)
+        storage.save("things", batch({"_id": record_id, "aa": 1}))
+        storage.save("things", batch({"_id": record_id, "aa": 2}))
+        storage.update("things", record_id, lambda record: {**record, "bb": 3})
+        found = Query(filters=(Equals("_id", (record_id,)),))
+        assert read(storage, query=found) == [{"_id": record_id, "aa": 2, "bb": 3}]
+        assert storage.state("things").records == 4
+        storage.delete("things", record_id)
+        assert read(storage, query=found) == []
+        assert storage.state("things").records == 3
+
+    # -- saving and replacing ---------------------------------------------------------------
+
+    def test_without_times_records_stand_in_the_order_they_were_stored(
+        self, storage: Storage
+    ) -> None:
+        storage.save("things", batch({"_id": "c"}, {"_id": "a"}))
+        storage.save("things", batch({"_id": "b"}))
+        storage.save("things", batch({"_id": "0"}, {"_id": "zz"}, new=True))
+        for store in self.and_reopened(storage):
+            assert ids(store) == ["c", "a", "b", "0", "zz"]
+
+    def test_a_record_of_a_known_id_replaces_the_whole_one_and_counts_as_stored_now(
+        self, storage: Storage
+    ) -> None:
+        storage.save("things", batch({"_id": "x", "aa": 1, "bb": 2}, {"_id": "y"}, {"_id": "z"}))
+        storage.save("things", batch({"_id": "x", "cc": "new"}))
+        expected = [{"_id": "y"}, {"_id": "z"}, {"_id": "x", "cc": "new"}]
+        for store in self.and_reopened(storage):
+            storage = store
+            assert read(store) == expected
+        storage.save("things", batch({"_id": "new"}, {"_id": "z", "aa": 1}, {"_id": "y", "aa": 2}))
+        assert ids(storage) == ["x", "new", "z", "y"]
+        assert storage.state("things").records == 4
+
+    def test_a_record_of_an_id_made_here_is_replaced_like_any_other(self, storage: Storage) -> None:
+        storage.save("things", batch({"_id": "n1", "aa": 1}, {"_id": "n2", "aa": 1}, new=True))
+        storage.save("things", batch({"_id": "n1", "aa": 2}))
+        storage = self.reopen(storage)
+        storage.save("things", batch({"_id": "n2", "aa": 3}, {"_id": "n3"}))
+        assert read(storage) == [{"_id": "n1", "aa": 2}, {"_id": "n2", "aa": 3}, {"_id": "n3"}]
+
+    def test_after_reopening_every_known_id_is_known(self, storage: Storage) -> None:
+        names = [f"id-{n}" for n in range(3_000)]
+        storage.save("things", batch(*({"_id": name, "aa": 1} for name in names)))
+        for turn in range(2, 4):
+            storage = self.reopen(storage)
+            storage.save("things", batch(*({"_id": name, "aa": turn} for name in names[::7])))
+            storage.save("things", batch(*({"_id": name, "aa": turn} for name in names[1::7])))
+        found = read(storage)
+        assert len({row["_id"] for row in found}) == len(found) == 3_000
+        assert Counter(row["aa"] for row in found) == {
+            1: 3_000 - len(names[::7]) - len(names[1::7]),
+            3: len(names[::7]) + len(names[1::7]),
+        }
+
+    def test_ids_that_differ_in_case_or_form_are_different(self, storage: Storage) -> None:
+        names = ["a", "A", "é", "e\u0301", "ss", "ß", "1", "01", "1.0", "a\0", "\0a"]
+        storage.save("things", batch(*({"_id": name} for name in names)))
+        storage.save("things", batch(*({"_id": name, "aa": 1} for name in names)))
+        assert ids(storage) == names
+
+    def test_saving_nothing_stores_nothing(self, storage: Storage) -> None:
+        storage.save("things", batch({"_id": "x"}))
+        storage.save("things", batch())
+        storage.save("things", batch(new=True))
+        assert ids(storage) == ["x"]
+
+    def test_a_large_batch(self, storage: Storage) -> None:
+        size = 25_000
+        rows = [{"_id": f"{n}", "aa": n, "bb": f"text {n % 7}"} for n in range(size)]
+        storage.save("things", batch(*rows))  # type: ignore[arg-type]
+        assert read(storage) == rows
+        again = [{"_id": f"{n}", "aa": -n} for n in range(0, 2 * size, 2)]
+        storage.save("things", batch(*again))  # type: ignore[arg-type]
+        assert read(storage) == [*rows[1::2], *again]
+        assert storage.state("things").records == size + size // 2
+
+    def test_many_small_batches(self, storage: Storage) -> None:
+        for n in range(150):
+            storage.save("things", batch({"_id": str(n % 100), "aa": n, f"f{n % 10}": n}))
+        assert [row["aa"] for row in read(storage)] == list(range(50, 150))
+
+    def test_what_is_given_and_what_is_handed_out_is_not_shared(self, storage: Storage) -> None:
+        row: Record = {"_id": "x", "aa": 1}
+        storage.save("things", Records([row], received=1))
+        row["aa"] = 2
+        read(storage)[0]["aa"] = 3
+
+        def change(stored: Record) -> Record:
+            stored["aa"] = 4
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            storage.update("things", "x", change)
+        assert read(storage) == [{"_id": "x", "aa": 1}]
+
+    def test_replace_makes_the_records_all_there_is(self, storage: Storage) -> None:
+        storage.save("things", batch({"_id": "x", "aa": 1}, {"_id": "y", "bb": "text"}))
+        storage.replace("things", batch({"_id": "z"}, {"_id": "x", "aa": "text"}))
+        for store in self.and_reopened(storage):
+            storage = store
+            assert read(store) == [{"_id": "z"}, {"_id": "x", "aa": "text"}]
+        with pytest.raises(NotFound):
+            storage.delete("things", "y")
+        storage.save("things", batch({"_id": "y", "bb": 1}, {"_id": "x", "aa": 2}))
+        assert read(storage) == [{"_id": "z"}, {"_id": "y", "bb": 1}, {"_id": "x", "aa": 2}]
+        assert storage.state("things").records == 3
+
+    def test_replace_by_nothing_empties(self, storage: Storage) -> None:
+        storage.replace("things", batch())
+        assert read(storage) == []
+        storage.save("things", batch({"_id": "x", "aa": 1}))
+        storage.replace("things", batch())
+        for store in self.and_reopened(storage):
+            storage = store
+            assert read(store) == []
+            assert self.groups(store, Query(group_by=("aa",))) == {}
+        storage.save("things", batch({"_id": "x", "aa": "again"}))
+        assert read(storage) == [{"_id": "x", "aa": "again"}]
+
+    # -- one record -------------------------------------------------------------------------
+
+    def test_an_update_gets_the_record_and_stores_what_is_made_of_it(
+        self, storage: Storage
+    ) -> None:
+        first = batch(
+            {"_id": "x", "_timestamp": "2013-01-01", "aa": None, "bb": 5.0, "Bb": "5"},
+            {"_id": "y", "_timestamp": "2013-01-01"},
+        )
+        storage.save("things", first)
+        seen: list[Record] = []
+
+        def change(stored: Record) -> Record:
+            seen.append(dict(stored))
+            return {"_id": "x", "_timestamp": stored["_timestamp"], "cc": True}
+
+        storage.update("things", "x", change)
+        assert exact(seen[-1]) == exact(first.rows[0])
+        for store in self.and_reopened(storage):
+            assert read(store) == [
+                first.rows[1],
+                {"_id": "x", "_timestamp": parse_instant("2013-01-01"), "cc": True},
+            ], "it counts as stored now"
+
+    def test_an_update_of_no_record_is_not_found(self, storage: Storage) -> None:
+        storage.save("things", batch({"_id": "x"}))
+        for name in ("y", "X", "", "x "):
+            with pytest.raises(NotFound) as caught:
+                storage.update("things", name, lambda record: record)
+            assert caught.value.message == no_record("things", name)
+
+    def test_what_a_change_raises_is_raised(self, storage: Storage) -> None:
+        storage.save("things", batch({"_id": "x", "aa": 1}))
+        problem = InvalidQuery("of our own")
+
+        def fail(_: Record) -> Record:
+            raise problem
+
+        with pytest.raises(InvalidQuery) as caught:
+            storage.update("things", "x", fail)
+        assert caught.value is problem
+        storage.update("things", "x", lambda record: {**record, "aa": 2})
+        assert read(storage) == [{"_id": "x", "aa": 2}]
+
+    def test_a_deleted_record_is_gone(self, storage: Storage) -> None:
+        storage.save("things", batch({"_id": "x"}, {"_id": "y", "aa": 1}, {"_id": "z"}))
+        storage.delete("things", "y")
+        for store in self.and_reopened(storage):
+            storage = store
+            assert ids(store) == ["x", "z"]
+        for name in ("y", "X", ""):
+            with pytest.raises(NotFound) as caught:
+                storage.delete("things", name)
+            assert caught.value.message == no_record("things", name)
+        storage.save("things", batch({"_id": "y", "aa": 2}))
+        assert read(storage) == [{"_id": "x"}, {"_id": "z"}, {"_id": "y", "aa": 2}]
+
+    # -- reading records --------------------------------------------------------------------
+
+    def test_without_a_sort_records_are_by_time_and_those_without_last(
+        self, storage: Storage
+    ) -> None:
+        storage.save(
+            "things",
+            batch(
+                {"_id": "none 1"},
+                {"_id": "late", "_timestamp": "2013-01-02"},
+                {"_id": "early", "_timestamp": "2013-01-01"},
+                {"_id": "none 2"},
+                {"_id": "tie 1", "_timestamp": "2013-01-01T12:00"},
+                {"_id": "old", "_timestamp": "1913-01-01"},
+                {"_id": "tie 2", "_timestamp": "2013-01-01T14:00+02:00"},
+            ),
+        )
+        expected = ["old", "early", "tie 1", "tie 2", "late", "none 1", "none 2"]
+        assert ids(storage) == expected
+        storage.save("things", batch({"_id": "tie 1", "_timestamp": "2013-01-01T12:00"}))
+        expected = ["old", "early", "tie 2", "tie 1", "late", "none 1", "none 2"]
+        for store in self.and_reopened(storage):
+            assert ids(store) == expected
+
+    @pytest.mark.parametrize("descending", [False, True])
+    def test_a_sort_is_by_the_order_of_values_with_ties_as_stored_and_nulls_last(
+        self, storage: Storage, descending: bool
+    ) -> None:
+        column = [
+            *("b", 2, None, True, 1.5, "a", False, 2.0, "B", -1, "", "é", 2, "absent", True, None),
+            *(INT64_MAX, 2.0**63, 2**53 + 1, 2.0**53, 2**53, -(2**53) - 1, -(2.0**53), INT64_MIN),
+            *(
+                "😀",
+                "\uffff",
+                "a\0",
+                "a",
+                "aa",
+                "\0",
+                0,
+                -0.0,
+                0.0,
+                1e300,
+                -1e300,
+                5e-324,
+                "10",
+                "9",
+            ),
+            *(2.0**53 + 2, 2**53 + 2, 2**53 + 3, float(INT64_MAX), INT64_MAX - 1, -(2.0**63)),
+        ]
+        rows: list[Record] = list(numbered(column))
+        rows[13] = {"_id": "13"}
+        storage.save("things", batch(*rows))
+        known = [row for row in rows if row.get("aa") is not None]
+        known.sort(key=lambda row: order_key(row["aa"]), reverse=descending)
+        expected = [*known, *(row for row in rows if row.get("aa") is None)]
+        for store in self.and_reopened(storage):
+            storage = store
+            assert read(store, query=Query(sort=Sort("aa", descending))) == expected
+        for limit in (1, 7, len(rows) - 1, len(rows), len(rows) + 5):
+            query = Query(sort=Sort("aa", descending), limit=limit)
+            assert read(storage, query=query) == expected[:limit]
+
+    @pytest.mark.parametrize("descending", [False, True])
+    @pytest.mark.parametrize(
+        "column",
+        [
+            (3, 1, 2, 1),
+            (0.5, -0.5, 0.25, 0.5),
+            ("b", "a", "C", "a"),
+            (True, False, True, False),
+            (None, None, None),
+            (2, 1.5, 1, 1.0),
+            ("2", 1, "1", 2),
+            (True, 1, 1.0, "1", "true", False, 0),
+        ],
+    )
+    def test_a_sort_of_a_field_of_few_types(
+        self, storage: Storage, column: Sequence[Any], descending: bool
+    ) -> None:
+        rows = [*numbered(column), {"_id": "absent"}]
+        storage.save("things", batch(*rows))
+        known = [row for row in rows if row.get("aa") is not None]
+        known.sort(key=lambda row: order_key(row["aa"]), reverse=descending)
+        rest = [row for row in rows if row.get("aa") is None]
+        assert read(storage, query=Query(sort=Sort("aa", descending))) == [*known, *rest]
+
+    @pytest.mark.parametrize(
+        ("sort", "expected"),
+        [
+            (Sort("_timestamp"), "cab-d"),
+            (Sort("_timestamp", descending=True), "bac-d"),
+            (Sort("_id"), "-abcd"),
+            (Sort("_id", descending=True), "dcba-"),
+            (Sort("_start_at"), "bdac-"),
+            (Sort("_start_at", descending=True), "abdc-"),
+            (Sort("unheard"), "abc-d"),
+            (Sort("unheard", descending=True), "abc-d"),
+        ],
+    )
+    def test_a_sort_by_a_reserved_or_an_unknown_field(
+        self, storage: Storage, sort: Sort, expected: str
+    ) -> None:
+        early, late = "2013-01-01", "2013-01-02"
+        storage.save(
+            "things",
+            batch(
+                {"_id": "a", "_timestamp": "2013-01-01T01:00", "_start_at": late},
+                {"_id": "b", "_timestamp": late, "_start_at": early},
+                {"_id": "c", "_timestamp": early},
+                {"_id": "-"},
+                {"_id": "d", "_start_at": early},
+            ),
+        )
+        assert "".join(ids(storage, Query(sort=sort))) == expected
+
+    @pytest.mark.parametrize("limit", [1, 5, 6, 7, 100])
+    def test_a_limit_cuts_after_sorting(self, storage: Storage, limit: int) -> None:
+        storage.save("things", batch(*numbered([3, 1, 2, None, 0, 5])))
+        assert (
+            ids(storage, Query(sort=Sort("aa"), limit=limit))
+            == ["4", "1", "2", "0", "5", "3"][:limit]
+        )
+        assert ids(storage, Query(limit=limit)) == ["0", "1", "2", "3", "4", "5"][:limit]
+
+    @pytest.mark.parametrize("size", [0, 1, RECORDS_A_PAGE, RECORDS_A_PAGE + 1, 5_000])
+    def test_pages_hold_all_records_once_in_order(self, storage: Storage, size: int) -> None:
+        rows = [{"_id": str(n), "aa": size - n} for n in range(size)]
+        storage.save("things", batch(*rows))  # type: ignore[arg-type]
+        for query, expected in (
+            (Query(), rows),
+            (Query(sort=Sort("aa")), rows[::-1]),
+            (Query(limit=RECORDS_A_PAGE), rows[:RECORDS_A_PAGE]),
+            (Query(limit=RECORDS_A_PAGE + 1), rows[: RECORDS_A_PAGE + 1]),
+        ):
+            with storage.records("things", query) as pages:
+                found = [list(page) for page in pages]
+            assert list(chain.from_iterable(found)) == expected
+            assert all(0 < len(page) <= 2 * RECORDS_A_PAGE for page in found)
+
+    def test_every_page_is_of_the_same_moment(self, storage: Storage) -> None:
+        rows = [{"_id": str(n), "aa": 1} for n in range(3 * RECORDS_A_PAGE)]
+        storage.save("things", batch(*rows))  # type: ignore[arg-type]
+        for query in (Query(), Query(sort=Sort("_id"))):
+            with storage.records("things", query) as pages:
+                found = list(next(pages))
+                storage.save("things", batch({"_id": "new"}, {"_id": "5999", "aa": 2}))
+                storage.delete("things", "new")
+                storage.update("things", "3000", lambda record: {**record, "bb": "other"})
+                storage.replace("things", batch({"_id": "only"}))
+                storage.put_bucket(dataclasses.replace(THINGS, realtime=True))
+                assert ids(storage) == ["only"]
+                found += chain.from_iterable(pages)
+            assert sorted(found, key=lambda row: int(str(row["_id"]))) == rows
+            storage.replace("things", batch(*rows))  # type: ignore[arg-type]
+
+    def test_a_bucket_may_be_dropped_while_it_is_read(self, storage: Storage) -> None:
+        rows = [{"_id": str(n)} for n in range(3 * RECORDS_A_PAGE)]
+        storage.save("things", batch(*rows))  # type: ignore[arg-type]
+        with storage.records("things", Query()) as pages:
+            found = list(next(pages))
+            storage.drop_bucket("things")
+            storage.put_bucket(THINGS)
+            found += chain.from_iterable(pages)
+        assert found == rows
+        assert read(storage) == []
+
+    def test_readings_may_be_open_side_by_side_and_left_early(self, storage: Storage) -> None:
+        rows = [{"_id": str(n)} for n in range(3 * RECORDS_A_PAGE)]
+        storage.save("things", batch(*rows))  # type: ignore[arg-type]
+        with contextlib.ExitStack() as stack:
+            readings = [stack.enter_context(storage.records("things", Query())) for _ in range(5)]
+            firsts = [next(pages) for pages in readings]
+            assert all(list(page) == list(firsts[0]) for page in firsts)
+            for pages in readings[1:]:
+                assert [*firsts[0], *chain.from_iterable(pages)] == rows
+        for _ in range(30):  # left without a look, and within
+            with storage.records("things", Query()):
+                pass
+            with storage.records("things", Query()) as pages:
+                next(pages)
+        with pytest.raises(ZeroDivisionError):  # noqa: SIM117
+            with storage.records("things", Query()) as pages:
+                raise ZeroDivisionError
+        storage.save("things", batch({"_id": "last"}))
+        assert ids(storage)[-1] == "last"
+
+    # -- filters and ranges -----------------------------------------------------------------
+
+    FILTERED = (
+        "a", "A", "ab", "a%", "a%b", "a_", "axb", "%", "_", "\\", "a\\b", "\\%", "'", "a'b", '"',
+        "", "é", "e\u0301", "😀", "😀x", "\0", "a\0b", "1", "1.0", "true", "null", 1, 1.0, 1.5, True,
+        False, 0, -0.0, 0.0, None, 2**53, 2**53 + 1, 2.0**53, INT64_MAX, INT64_MAX - 1, 2.0**63,
+        INT64_MIN, -(2.0**63), 1e300, 0.1, 5e-324,
+    )  # fmt: skip
+
+    def test_equals_is_by_value_and_type(self, storage: Storage) -> None:
+        rows = [*numbered(self.FILTERED), {"_id": "absent"}]
+        storage.save("things", batch(*rows))
+        several: list[tuple[Any, ...]] = [
+            (1, "1"),
+            (True, 1, "true"),
+            ("a", "A", "é"),
+            (2**53 + 1, 2.0**63),
+            (0.30000000000000004, 0.1),
+            ("none of them", 12345),
+            (2**53 + 2,),
+            (2.0**53 + 2,),
+            tuple(range(200)),
+        ]
+        for wanted in (*((value,) for value in self.FILTERED if value is not None), *several):
+            keys = {order_key(value) for value in wanted}
+            expected = [
+                row for row in rows if row.get("aa") is not None and order_key(row["aa"]) in keys
+            ]
+            assert read(storage, query=Query(filters=(Equals("aa", wanted),))) == expected, wanted
+
+    @pytest.mark.parametrize(
+        ("field", "wanted", "found"),
+        [
+            ("_id", ("1",), ["1"]),
+            ("_id", ("1", "3", "9"), ["1", "3"]),
+            ("_id", (1, True, 1.0), []),
+            ("_id", ("",), []),
+            ("unheard", (1,), []),
+            ("Aa", (1,), []),
+            ("_timestamp", ("2013-01-01T00:00:00+00:00",), []),
+            ("_timestamp", (parse_instant("2013-01-01"),), ["1"]),
+        ],
+    )
+    def test_equals_of_reserved_and_unknown_fields(
+        self, storage: Storage, field: str, wanted: tuple[Any, ...], found: list[str]
+    ) -> None:
+        storage.save(
+            "things",
+            batch({"_id": "1", "aa": 1, "_timestamp": "2013-01-01"}, {"_id": "2"}, {"_id": "3"}),
+        )
+        assert ids(storage, Query(filters=(Equals(field, wanted),))) == found
+
+    def test_a_prefix_is_taken_literally(self, storage: Storage) -> None:
+        rows = [*numbered(self.FILTERED), {"_id": "absent"}]
+        storage.save("things", batch(*rows))
+        single = [(text,) for text in self.FILTERED if isinstance(text, str)]
+        others = [("none",), ("a*",), (".",), ("^a",), ("b", "\0", '"'), ("%", "_", "\\")]
+        for wanted in (*single, *others, ("a", "é"), ("a", "ab")):
+            expected = [
+                row for row in rows if isinstance(t := row.get("aa"), str) and t.startswith(wanted)
+            ]
+            query = Query(filters=(StartsWith("aa", wanted),))
+            assert read(storage, query=query) == expected, wanted
+
+    def test_a_prefix_of_an_id_or_of_what_is_not_a_string(self, storage: Storage) -> None:
+        storage.save(
+            "things", batch({"_id": "ab", "aa": 12, "_timestamp": "2013-01-01"}, {"_id": "b"})
+        )
+        assert ids(storage, Query(filters=(StartsWith("_id", ("a",)),))) == ["ab"]
+        for field, prefix in (("aa", "1"), ("aa", ""), ("_timestamp", "2013"), ("unheard", "")):
+            assert ids(storage, Query(filters=(StartsWith(field, (prefix,)),))) == []
+
+    def test_all_filters_must_match(self, storage: Storage) -> None:
+        storage.save(
+            "things",
+            batch(
+                {"_id": "1", "aa": "xy", "bb": 1, "_timestamp": "2013-01-01"},
+                {"_id": "2", "aa": "xz", "bb": 1},
+                {"_id": "3", "aa": "xy", "bb": 2, "_timestamp": "2013-01-01"},
+                {"_id": "4", "aa": "y", "bb": 1, "_timestamp": "2013-01-02"},
+            ),
+        )
+        combinations: list[tuple[tuple[Filter, ...], list[str]]] = [
+            ((StartsWith("aa", ("x",)), Equals("bb", (1,))), ["1", "2"]),
+            ((StartsWith("aa", ("x",)), StartsWith("aa", ("xy", "y"))), ["1", "3"]),
+            ((Equals("aa", ("xy", "y")), Equals("bb", (1,))), ["1", "4"]),
+            ((Equals("bb", (1,)), Equals("bb", (2,))), []),
+            ((Equals("bb", (1, 2)), Equals("_id", ("3",))), ["3"]),
+            ((Equals("bb", (1,)), Equals("unheard", (1,))), []),
+        ]
+        for filters, expected in combinations:
+            assert sorted(ids(storage, Query(filters=filters))) == expected
+        both = Query(filters=(Equals("bb", (1,)),), end=parse_instant("2013-01-02"))
+        assert ids(storage, both) == ["1"]
+
+    def test_filters_are_over_groups_too(self, storage: Storage) -> None:
+        storage.save("things", batch(*numbered([1, 2, 1, "1", True, None])))
+        found = self.groups(storage, Query(group_by=("aa",), filters=(Equals("aa", (1, "1")),)))
+        assert {key: row["_count"] for key, row in found.items()} == {
+            (None, ("int", 1)): 2,
+            (None, ("str", "1")): 1,
+        }
+
+    @pytest.mark.parametrize(
+        ("start", "end", "expected"),
+        [
+            (None, None, "abcdef-"),
+            ("2013-01-01", None, "bcdef"),
+            (None, "2013-01-01", "a"),
+            ("2013-01-01", "2013-01-02", "bcd"),
+            ("2013-01-01T00:00:00.000001", "2013-01-02T00:00:00.000001", "cde"),
+            ("2013-01-02", "2013-01-02", ""),
+            ("2013-01-03", "2013-01-01", ""),
+            ("2013-01-02T00:00:00.000001", None, "f"),
+            ("0001-01-01", "9999-12-31T23:59:59.999999", "abcdef"),
+            ("0001-01-01", None, "abcdef"),
+        ],
+    )
+    def test_a_range_holds_its_start_and_not_its_end(
+        self, storage: Storage, start: str | None, end: str | None, expected: str
+    ) -> None:
+        times = {
+            "a": "2012-12-31T23:59:59.999999",
+            "b": "2013-01-01",
+            "c": "2013-01-01T00:00:00.000001",
+            "d": "2013-01-01T23:59:59.999999",
+            "e": "2013-01-02",
+            "f": "9999-12-31T23:59:59.999998",
+        }
+        rows: list[Record] = [{"_id": name, "_timestamp": text} for name, text in times.items()]
+        storage.save("things", batch(*rows, {"_id": "-", "aa": 1}))
+        query = Query(
+            start=parse_instant(start) if start else None, end=parse_instant(end) if end else None
+        )
+        assert "".join(ids(storage, query)) == expected
+        days = self.groups(storage, dataclasses.replace(query, period=Period("day")))
+        assert sum(row["_count"] for row in days.values()) == len(expected.strip("-"))
+
+    # -- groups -----------------------------------------------------------------------------
+
+    def test_keys_that_are_equal_are_one_group(self, storage: Storage) -> None:
+        """1 and 1.0 are one, shown as 1; true, "1" and null are not among them."""
+        column = [
+            *(1, 1.0, True, "1", None, 1.5, 1.5, 0, -0.0, 0.0, False, "", "a", "A", "é", "e\u0301"),
+            *(
+                2**53,
+                2.0**53,
+                2**53 + 1,
+                INT64_MAX,
+                2.0**63,
+                INT64_MIN,
+                -(2.0**63),
+                1e300,
+                "😀",
+                "a\0",
+            ),
+            *("a", 1, True, 0.1, 0.1, -1.5, 10.0**15, 10**15),
+        ]
+        storage.save("things", batch(*numbered(column), {"_id": "absent"}))
+        expected = Counter((None, exact(shown(value))) for value in column if value is not None)
+        for store in self.and_reopened(storage):
+            found = self.groups(store, Query(group_by=("aa",)))
+            assert {key: row["_count"] for key, row in found.items()} == expected
+
+    @pytest.mark.parametrize(
+        "column",
+        [
+            (1, 2, 1),
+            (1.0, 2.0, 1.0, 2.5),
+            (-0.0, 0.0),
+            (1e300, 2.0**63, -(2.0**63)),
+            ("a", "A", "a"),
+            (True, False, True),
+            (None, None),
+            (True, 1),
+            ("1", 1.0),
+        ],
+    )
+    def test_keys_of_a_field_of_few_types(self, storage: Storage, column: Sequence[Any]) -> None:
+        storage.save("things", batch(*numbered(column)))
+        expected = Counter((None, exact(shown(v))) for v in column if v is not None)
+        found = self.groups(storage, Query(group_by=("aa",)))
+        assert {key: row["_count"] for key, row in found.items()} == expected
+
+    def test_several_keys_are_combined(self, storage: Storage) -> None:
+        storage.save(
+            "things",
+            batch(
+                {"_id": "1", "aa": "x", "bb": 1, "Aa": "z"},
+                {"_id": "2", "aa": "x", "bb": 1.0, "Aa": "z"},
+                {"_id": "3", "aa": "x", "bb": True, "Aa": "z"},
+                {"_id": "4", "aa": "y", "bb": 1, "Aa": None},
+                {"_id": "5", "aa": "y", "bb": None, "Aa": "z"},
+                {"_id": "6", "aa": "y"},
+                {"_id": "7", "aa": 1, "bb": "x", "Aa": "z"},
+            ),
+        )
+        two = self.groups(storage, Query(group_by=("aa", "bb")))
+        assert {key[1:]: row["_count"] for key, row in two.items()} == {
+            (("str", "x"), ("int", 1)): 2,
+            (("str", "x"), ("bool", True)): 1,
+            (("str", "y"), ("int", 1)): 1,
+            (("int", 1), ("str", "x")): 1,
+        }
+        three = self.groups(storage, Query(group_by=("bb", "Aa", "aa")))
+        assert {key[1:]: row["_count"] for key, row in three.items()} == {
+            (("int", 1), ("str", "z"), ("str", "x")): 2,
+            (("bool", True), ("str", "z"), ("str", "x")): 1,
+            (("str", "x"), ("str", "z"), ("int", 1)): 1,
+        }
+
+    def test_there_are_no_groups_of_nothing(self, storage: Storage) -> None:
+        queries = [
+            Query(group_by=("aa",)),
+            Query(group_by=("unheard",), collect=(Collect("aa", "sum"),)),
+            Query(period=Period("day")),
+            Query(period=Period("day", zone("Europe/London")), group_by=("aa",)),
+            Query(group_by=("aa", "unheard")),
+        ]
+        for query in queries:
+            assert self.groups(storage, query) == {}
+        storage.save("things", batch({"_id": "x", "aa": None}, {"_id": "y"}))
+        for query in queries:
+            assert self.groups(storage, query) == {}
+        storage.save("things", batch({"_id": "x", "aa": 1, "_timestamp": "2013-01-01"}))
+        none = (Equals("aa", (2,)),)
+        for query in queries:
+            assert self.groups(storage, dataclasses.replace(query, filters=none)) == {}
+
+    def reduced(self, storage: Storage, column: Sequence[Any], *methods: Method) -> dict[str, Any]:
+        """What is collected of the column as one group, by reduction."""
+        storage.replace(
+            "things",
+            batch(
+                *({**row, "kk": "k"} for row in numbered(column)),
+                {"_id": "absent", "kk": "k"},
+                {"_id": "none", "kk": "k", "aa": None},
+                {"_id": "other", "kk": None, "aa": "text"},
+            ),
+        )
+        collect = tuple(Collect("aa", method) for method in methods)
+        (row,) = self.groups(storage, Query(group_by=("kk",), collect=collect)).values()
+        assert row.pop("_count") == len(column) + 2
+        return {reduction: cell for (_, reduction), cell in row.items()}
+
+    COLUMNS: tuple[tuple[tuple[Any, ...], Any, Any, Any, Any], ...] = (
+        # values, sum, min, max, set
+        ((), None, None, None, []),
+        ((None, None), None, None, None, []),
+        ((3, 1, 2), 6, 1, 3, [1, 2, 3]),
+        ((0, 0), 0, 0, 0, [0]),
+        ((-5,), -5, -5, -5, [-5]),
+        ((1.5, 2.5), 4.0, 1.5, 2.5, [1.5, 2.5]),
+        ((1.0, 2.0), 3.0, 1.0, 2.0, [1, 2]),
+        ((1, 1.0), 2.0, 1, 1, [1]),
+        ((1.0, 1), 2.0, 1, 1, [1]),
+        ((2, 2.0, 0.5), 4.5, 0.5, 2, [0.5, 2]),
+        ((0.5, 0.25, 4), 4.75, 0.25, 4, [0.25, 0.5, 4]),
+        ((INT64_MAX, INT64_MAX), 2 * INT64_MAX, INT64_MAX, INT64_MAX, [INT64_MAX]),
+        ((INT64_MIN, INT64_MIN, -1), 2 * INT64_MIN - 1, INT64_MIN, -1, [INT64_MIN, -1]),
+        ((INT64_MAX, 1, -1), INT64_MAX, -1, INT64_MAX, [-1, 1, INT64_MAX]),
+        ((2**53 + 1, 2**53), 2**54 + 1, 2**53, 2**53 + 1, [2**53, 2**53 + 1]),
+        ((2**53 + 1, 2.0**53), float(2**54), 2.0**53, 2**53 + 1, [2**53, 2**53 + 1]),
+        ((2.0**53 + 2, 2**53 + 1), 2.0**54, 2**53 + 1, 2.0**53 + 2, [2**53 + 1, 2**53 + 2]),
+        ((INT64_MAX, 2.0**63), 2.0**64, INT64_MAX, 2.0**63, [INT64_MAX, 2.0**63]),
+        ((-0.0,), 0.0, 0.0, 0.0, [0]),
+        ((-0.0, 0), 0.0, 0, 0, [0]),
+        ((1e300, 1e300), 2e300, 1e300, 1e300, [1e300]),
+        ((1.7e308, 1.7e308), 1.7976931348623157e308, 1.7e308, 1.7e308, [1.7e308]),
+        ((-1.7e308, -1.7e308), -1.7976931348623157e308, -1.7e308, -1.7e308, [-1.7e308]),
+    )
+
+    @pytest.mark.parametrize(("column", "total", "low", "high", "values"), COLUMNS)
+    def test_numbers_are_reduced_exactly(
+        self,
+        storage: Storage,
+        column: tuple[Any, ...],
+        total: Any,
+        low: Any,
+        high: Any,
+        values: Any,
+    ) -> None:
+        found = self.reduced(storage, column, "sum", "count", "set", "min", "max")
+        expected = {
+            "sum": total,
+            "count": sum(value is not None for value in column),
+            "set": values,
+            "min": low,
+            "max": high,
+        }
+        assert found == {name: exact(cell) for name, cell in expected.items()}
+
+    @pytest.mark.parametrize(
+        ("column", "low", "high", "values"),
+        [
+            (("b", "a", "B"), "B", "b", ["B", "a", "b"]),
+            (("\uffff", "😀"), "\uffff", "😀", ["\uffff", "😀"]),
+            (("", "a\0", "a"), "", "a\0", ["", "a", "a\0"]),
+            ((True, False), False, True, [False, True]),
+            ((True,), True, True, [True]),
+            ((1, True, "1", 1.0), True, "1", [True, 1, "1"]),
+            ((5, "x", False, None), False, "x", [False, 5, "x"]),
+            ((2.5, "0"), 2.5, "0", [2.5, "0"]),
+            ((0, False, -0.0), False, 0, [False, 0]),
+            (("10", "9", 9, 10), 9, "9", [9, 10, "10", "9"]),
+        ],
+    )
+    def test_min_max_and_set_go_across_types(
+        self, storage: Storage, column: tuple[Any, ...], low: Any, high: Any, values: Any
+    ) -> None:
+        found = self.reduced(storage, column, "count", "set", "min", "max")
+        known = sum(value is not None for value in column)
+        assert found == {
+            "count": exact(known),
+            "set": exact(values),
+            "min": exact(low),
+            "max": exact(high),
+        }
+
+    def test_a_sum_of_many_integers_is_exact_past_64_bits(self, storage: Storage) -> None:
+        column = [INT64_MAX - n for n in range(3_000)] + [2**53 + 1] * 1_001
+        assert self.reduced(storage, column, "sum") == {"sum": ("int", sum(column))}
+
+    def test_a_sum_of_many_floats_is_near_the_true_one(self, storage: Storage) -> None:
+        column = [0.1] * 10_000 + [1e15, -1e15]
+        (kind, text) = self.reduced(storage, column, "sum")["sum"]
+        assert kind == "float"
+        assert abs(float(text) - 1_000) < 1e-9
+
+    @pytest.mark.parametrize("wrong", ["text", "", "1", True, False])
+    @pytest.mark.parametrize("method", ["sum", "mean"])
+    def test_a_sum_meets_no_text_and_no_boolean(
+        self, storage: Storage, wrong: Any, method: Method
+    ) -> None:
+        rows = [{**row, "kk": "k"} for row in numbered([1, 2.5, wrong, None])]
+        storage.save("things", batch(*rows))
+        for extra in ((), (Collect("kk", "set"),)):
+            query = Query(group_by=("kk",), collect=(*extra, Collect("aa", method)))
+            if extra:
+                query = dataclasses.replace(query, group_by=("_id",))
+            with pytest.raises(InvalidQuery) as caught:
+                storage.groups("things", query, most_rows=MANY)
+            (problem,) = caught.value.problems
+            assert problem.code == "not_a_number"
+            assert problem.where == {"parameter": "collect", "field": "aa"}
+
+    def test_a_sum_may_pass_texts_of_records_in_no_group(self, storage: Storage) -> None:
+        storage.save(
+            "things",
+            batch(
+                {"_id": "1", "aa": 1, "kk": "k", "_timestamp": "2013-01-01"},
+                {"_id": "2", "aa": "text", "kk": None, "_timestamp": "2013-01-01"},
+                {"_id": "3", "aa": True, "_timestamp": "2013-01-01"},
+                {"_id": "4", "aa": "text", "kk": "k"},
+                {"_id": "5", "aa": "text", "kk": "k", "_timestamp": "2014-01-01"},
+            ),
+        )
+        query = Query(
+            period=Period("day"),
+            group_by=("kk",),
+            collect=(Collect("aa", "sum"),),
+            end=parse_instant("2014-01-01"),
+        )
+        (row,) = self.groups(storage, query).values()
+        assert row == {"_count": 1, ("aa", "sum"): ("int", 1)}
+        with pytest.raises(InvalidQuery):
+            self.groups(storage, dataclasses.replace(query, end=None))
+        filtered = dataclasses.replace(query, end=None, filters=(Equals("aa", (1,)),))
+        assert len(self.groups(storage, filtered)) == 1
+
+    def test_everything_is_collected_of_every_field_at_once(self, storage: Storage) -> None:
+        storage.save(
+            "things",
+            batch(
+                {"_id": "1", "kk": "k", "aa": 1, "Aa": 2.5, "bb": "x"},
+                {"_id": "2", "kk": "k", "aa": 2, "Aa": None, "bb": True},
+                {"_id": "3", "kk": "l", "bb": None},
+            ),
+        )
+        collect = (
+            *(Collect("aa", method) for method in METHODS),
+            *(Collect("Aa", method) for method in METHODS),
+            *(Collect("unheard", method) for method in METHODS),
+            Collect("bb", "set", by_default=True),
+            Collect("bb", "max"),
+            Collect("_id", "count"),
+        )
+        found = self.groups(storage, Query(group_by=("kk",), collect=collect))
+        nothing = {"set": [], "sum": None, "count": 0, "min": None, "max": None}
+
+        def cells(field: str, cells: dict[str, Any]) -> dict[Any, Any]:
+            return {(field, reduction): exact(cell) for reduction, cell in cells.items()}
+
+        ones = {"set": [1, 2], "sum": 3, "count": 2, "min": 1, "max": 2}
+        halves = {"set": [2.5], "sum": 2.5, "count": 1, "min": 2.5, "max": 2.5}
+        assert found == {
+            (None, ("str", "k")): {
+                "_count": 2,
+                **cells("aa", ones),
+                **cells("Aa", halves),
+                **cells("unheard", nothing),
+                **cells("bb", {"set": [True, "x"], "max": "x"}),
+                **cells("_id", {"count": 2}),
+            },
+            (None, ("str", "l")): {
+                "_count": 1,
+                **cells("aa", nothing),
+                **cells("Aa", nothing),
+                **cells("unheard", nothing),
+                **cells("bb", {"set": [], "max": None}),
+                **cells("_id", {"count": 1}),
+            },
+        }
+
+    def test_more_rows_than_asked_for_are_refused(self, storage: Storage) -> None:
+        storage.save("things", batch(*numbered(range(10))))
+        query = Query(group_by=("aa",))
+        assert len(storage.groups("things", query, most_rows=10).counts) == 10
+        with pytest.raises(InvalidQuery) as caught:
+            storage.groups("things", query, most_rows=9)
+        assert [problem.code for problem in caught.value.problems] == ["too_many_rows"]
+
+    # -- periods ----------------------------------------------------------------------------
+
+    MOMENTS = tuple(
+        sorted(
+            {
+                *(
+                    turn + step
+                    for turn in TURNS
+                    for step in (
+                        *(timedelta(minutes=m) for m in (-90, -61, -60, -31, -30, -29, -1, 0, 1)),
+                        *(timedelta(minutes=m) for m in (29, 30, 31, 59, 60, 61, 90)),
+                        timedelta(microseconds=-1),
+                        *(timedelta(days=d) for d in (-40, -2, -1, 1, 2, 7, 40, 400)),
+                    )
+                ),
+                parse_instant("1582-10-10"),
+                parse_instant("1850-06-01T12:34:56.789"),
+                parse_instant("2100-02-28T23:00"),
+            }
+        )
+    )
+
+    @pytest.mark.parametrize("place", ZONES)
+    def test_records_are_grouped_by_calendar_periods_of_the_zone(
+        self, storage: Storage, place: str
+    ) -> None:
+        """Oracle: the period's own start of each record's time."""
+        rows: list[Record] = [
+            {"_id": str(n), "_timestamp": time, "kk": n % 2} for n, time in enumerate(self.MOMENTS)
+        ]
+        storage.save("things", batch(*rows, {"_id": "none", "kk": 1}))
+        for period in (Period(name, zone(place)) for name in PERIOD_NAMES):
+            expected = Counter(period.start(time) for time in self.MOMENTS)
+            found = self.groups(storage, Query(period=period))
+            assert {start: row["_count"] for (start,), row in found.items()} == expected
+            assert all(start.utcoffset() == timedelta(0) for (start,) in found)
+            both = self.groups(storage, Query(period=period, group_by=("kk",)))
+            assert {key: row["_count"] for key, row in both.items()} == Counter(
+                (period.start(time), ("int", n % 2)) for n, time in enumerate(self.MOMENTS)
+            )
+            for turn in TURNS[:9]:
+                start, end = turn - timedelta(minutes=59), turn + timedelta(days=1)
+                inside = [time for time in self.MOMENTS if start <= time < end]
+                found = self.groups(storage, Query(period=period, start=start, end=end))
+                assert {key: row["_count"] for (key,), row in found.items()} == Counter(
+                    map(period.start, inside)
+                )
+
+    @pytest.mark.parametrize("place", ZONES)
+    def test_the_calendars_first_and_last_days_have_periods_too(
+        self, storage: Storage, place: str
+    ) -> None:
+        steps = [timedelta(0), timedelta(microseconds=1)]
+        steps += [timedelta(hours=hours / 2) for hours in range(72)]
+        steps += [timedelta(days=days) for days in (6, 7, 8, 31, 92, 366)]
+        for some in ([FIRST_INSTANT + step for step in steps], [LAST_INSTANT - s for s in steps]):
+            rows: list[Record] = [{"_id": str(n), "_timestamp": t} for n, t in enumerate(some)]
+            storage.replace("things", batch(*rows))
+            for period in (Period(name, zone(place)) for name in PERIOD_NAMES):
+                found = self.groups(storage, Query(period=period))
+                assert {start: row["_count"] for (start,), row in found.items()} == Counter(
+                    map(period.start, some)
+                ), period
+
+    @pytest.mark.parametrize(
+        ("name", "place"),
+        [("hour", "UTC"), ("week", "Asia/Kathmandu"), ("month", "America/New_York")],
+    )
+    def test_a_bucket_may_hold_the_calendars_first_and_last_day(
+        self, storage: Storage, name: str, place: str
+    ) -> None:
+        period = Period(name, zone(place))
+        moments = [FIRST_INSTANT, *self.MOMENTS[:5], LAST_INSTANT]
+        rows: list[Record] = [{"_id": str(n), "_timestamp": t} for n, t in enumerate(moments)]
+        storage.save("things", batch(*rows))
+        found = self.groups(storage, Query(period=period))
+        assert {start: row["_count"] for (start,), row in found.items()} == Counter(
+            map(period.start, moments)
+        )
+
+    def test_everything_is_collected_by_period_too(self, storage: Storage) -> None:
+        storage.save(
+            "things",
+            batch(
+                {"_id": "1", "_timestamp": "2013-10-27T00:30", "aa": 1, "bb": "x"},
+                {"_id": "2", "_timestamp": "2013-10-27T01:30", "aa": 1.5, "bb": 5},
+                {"_id": "3", "_timestamp": "2013-10-27T23:59:59.999999", "aa": None},
+                {"_id": "4", "_timestamp": "2013-10-28", "aa": 2},
+                {"_id": "5", "aa": "text"},
+            ),
+        )
+        collect = (Collect("aa", "mean"), Collect("bb", "set"), Collect("bb", "min"))
+        query = Query(period=Period("day", zone("Europe/London")), collect=collect)
+        assert self.groups(storage, query) == {
+            (parse_instant("2013-10-26T23:00"),): {
+                "_count": 3,
+                ("aa", "sum"): ("float", "2.5"),
+                ("aa", "count"): ("int", 2),
+                ("bb", "set"): exact([5, "x"]),
+                ("bb", "min"): ("int", 5),
+            },
+            (parse_instant("2013-10-28"),): {
+                "_count": 1,
+                ("aa", "sum"): ("int", 2),
+                ("aa", "count"): ("int", 1),
+                ("bb", "set"): [],
+                ("bb", "min"): exact(None),
+            },
+        }
+
+    # -- many at once -----------------------------------------------------------------------
+
+    def test_what_many_threads_save_is_all_there_once(self, storage: Storage) -> None:
+        """Single records and batches, new ones and replaced ones, with fields of their own."""
+
+        def run(thread: int) -> Callable[[], None]:
+            def save() -> None:
+                for n in range(20):
+                    one: Record = {"_id": f"{thread}-one-{n}", "aa": n, f"of{thread}": str(n)}
+                    storage.save("things", batch(one, new=n % 2 == 0))
+                    many: list[Record] = [
+                        {"_id": f"{thread}-many-{n}-{k}", "aa": k} for k in range(25)
+                    ]
+                    storage.save("things", batch(*many))
+                    storage.save("things", batch({"_id": f"shared-{n}", "aa": thread}))
+
+            return save
+
+        in_threads([run(thread) for thread in range(8)])
+        for store in self.and_reopened(storage):
+            found = Counter(ids(store))
+            assert set(found.values()) == {1}
+            assert len(found) == store.state("things").records == 8 * 20 * 26 + 20
+        texts = {row["_id"]: row for row in read(store)}
+        for thread in range(8):
+            assert texts[f"{thread}-one-7"] == {
+                "_id": f"{thread}-one-7",
+                "aa": 7,
+                f"of{thread}": "7",
+            }
+
+    def test_readers_never_see_half_a_write(self, storage: Storage) -> None:
+        """Batches of 50 go in, replace each other and replace all, while others read."""
+        storage.save("things", batch(*({"_id": str(n), "aa": 0} for n in range(50))))
+        done = threading.Event()
+
+        def write(first: int) -> Callable[[], None]:
+            def run() -> None:
+                for turn in range(first, first + 25):
+                    rows: list[Record] = [
+                        {"_id": str(n), "aa": turn, f"f{turn}": None} for n in range(50)
+                    ]
+                    (storage.replace if turn % 3 == 0 else storage.save)("things", batch(*rows))
+
+            return run
+
+        def reading() -> None:
+            look = Query(group_by=("aa",), collect=(Collect("_id", "count"),))
+            while not done.is_set():
+                rows = read(storage)
+                assert len(rows) == 50
+                assert len({row["aa"] for row in rows}) == 1
+                assert len({len(row) for row in rows}) == 1
+                (group,) = self.groups(storage, look).values()
+                assert group["_count"] == 50
+                assert storage.state("things").records == 50
+
+        readers = [threading.Thread(target=reading) for _ in range(3)]
+        failures: list[Any] = []
+        previous = threading.excepthook
+        threading.excepthook = failures.append
+        try:
+            for reader in readers:
+                reader.start()
+            in_threads([write(100), write(200), write(300)])
+        finally:
+            done.set()
+            for reader in readers:
+                reader.join(60)
+            threading.excepthook = previous
+        assert [failure.exc_value for failure in failures] == []
+
+    def test_a_returned_write_is_seen_by_every_later_read(self, storage: Storage) -> None:
+        def run(thread: int) -> Callable[[], None]:
+            def write_and_read() -> None:
+                for n in range(30):
+                    name = f"{thread}-{n}"
+                    storage.save("things", batch({"_id": name, "aa": n}))
+                    assert ids(storage, Query(filters=(Equals("_id", (name,)),))) == [name]
+                    storage.delete("things", name)
+                    assert ids(storage, Query(filters=(Equals("_id", (name,)),))) == []
+
+            return write_and_read
+
+        in_threads([run(thread) for thread in range(6)])
+        assert read(storage) == []
+
+    def test_no_update_is_lost(self, storage: Storage) -> None:
+        storage.save("things", batch({"_id": "x", "aa": 0}, {"_id": "y", "aa": 0}))
+
+        def run() -> None:
+            for n in range(25):
+                storage.update(
+                    "things",
+                    "xy"[n % 2],
+                    lambda stored: {**stored, "aa": int(str(stored["aa"])) + 1},
+                )
+
+        in_threads([run] * 8)
+        assert sorted((row["_id"], row["aa"]) for row in read(storage)) == [("x", 104), ("y", 96)]
+
+    def test_of_two_that_delete_one_succeeds(self, storage: Storage) -> None:
+        names = [str(n) for n in range(30)]
+        storage.save("things", batch(*({"_id": name} for name in names)))
+        deleted: list[str] = []
+
+        def run() -> None:
+            for name in names:
+                with contextlib.suppress(NotFound):
+                    storage.delete("things", name)
+                    deleted.append(name)
+
+        in_threads([run] * 4)
+        assert sorted(deleted) == sorted(names)
+        assert storage.state("things").records == 0
+
+    def test_of_many_that_make_a_bucket_or_take_a_hash_or_an_address_one_succeeds(
+        self, storage: Storage
+    ) -> None:
+        made: list[bool] = []
+        added: list[int] = []
+        placed: list[int] = []
+
+        def run(thread: int) -> Callable[[], None]:
+            def make() -> None:
+                made.append(storage.put_bucket(Bucket(name="shared")))
+                with contextlib.suppress(Conflict):
+                    storage.add_token(dataclasses.replace(token("one"), id=f"id-{thread}"))
+                    added.append(thread)
+                with contextlib.suppress(Conflict):
+                    own = Bucket(name=f"own-{thread}", data_group="aa", data_type="bb")
+                    storage.put_bucket(own)
+                    placed.append(thread)
+
+            return make
+
+        in_threads([run(thread) for thread in range(8)])
+        assert sorted(made) == [False] * 7 + [True]
+        (winner,) = added
+        assert [one.id for one in storage.tokens("things")] == [f"id-{winner}"]
+        (place,) = placed
+        assert storage.bucket_at("aa", "bb").name == f"own-{place}"
+
+    def test_one_failing_write_does_not_harm_those_beside_it(self, storage: Storage) -> None:
+        storage.save("things", batch({"_id": "x", "aa": 0}))
+        failed: list[str] = []
+
+        def save(thread: int) -> Callable[[], None]:
+            def run() -> None:
+                for n in range(25):
+                    storage.save("things", batch({"_id": f"{thread}-{n}", "aa": n}))
+
+            return run
+
+        def fail() -> None:
+            def change(_: Record) -> Record:
+                raise ZeroDivisionError
+
+            for n in range(25):
+                try:
+                    if n % 3 == 0:
+                        storage.update("things", "x", change)
+                    elif n % 3 == 1:
+                        storage.delete("things", "nobody")
+                    else:
+                        storage.put_bucket(Bucket(name="gone"), first_token=token("one", "gone"))
+                        storage.drop_bucket("gone")
+                        storage.save("gone", batch({"_id": "x"}))
+                except (ZeroDivisionError, NotFound, Conflict) as error:
+                    failed.append(type(error).__name__)
+
+        in_threads([save(1), save(2), save(3), save(4), fail, fail])
+        assert len(failed) >= 34
+        for store in self.and_reopened(storage):
+            assert len(ids(store)) == len(set(ids(store))) == store.state("things").records == 101
+            assert read(store, query=Query(filters=(Equals("_id", ("x",)),))) == [
+                {"_id": "x", "aa": 0}
+            ]
+
+    # -- the store itself -------------------------------------------------------------------
+
+    def test_a_store_that_is_open_answers(self, storage: Storage) -> None:
+        storage.check()
+        self.reopen(storage).check()
+
+    def test_a_store_can_be_closed(self, storage: Storage) -> None:
+        storage.save("things", batch({"_id": "x", "aa": 1}))
+        with storage.records("things", Query()) as pages:
+            next(pages)
+        storage = self.reopen(storage)
+        assert read(storage) == [{"_id": "x", "aa": 1}]
