@@ -22,8 +22,6 @@ from tests.flights import FILE
 from tests.live import Server, live_server
 
 ROOT = Path(__file__).parents[2]
-_SERVERS = {"tutorial.md": ("serve",)}
-"""How the server of a document is started, where not as `make run` starts it."""
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -54,12 +52,11 @@ def examples(text: str) -> list[Example]:
 
 
 @contextlib.contextmanager
-def server_for(document: Path) -> Iterator[Server]:
-    """A server as the document's reader has it, in a folder with what the reader has in it."""
-    arguments = _SERVERS.get(document.name, ("serve", "--demo"))
+def reader_server() -> Iterator[Server]:
+    """A server as `make run` starts it, in a folder with what a reader has there."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "flights.ndjson.gz").symlink_to(FILE)
-        with live_server(*arguments, cwd=Path(folder)) as server:
+        with live_server("serve", "--demo", cwd=Path(folder)) as server:
             yield server
 
 
@@ -115,5 +112,5 @@ def _compact(shown: str) -> str:
 if __name__ == "__main__":
     for name in sys.argv[1:]:
         document = Path(name)
-        with server_for(document) as server:
+        with reader_server() as server:
             document.write_text(_written(document.read_text(), server))

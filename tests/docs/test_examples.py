@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.examples import ROOT, examples, is_set_up, run, server_for
+from tests.docs.examples import ROOT, examples, is_set_up, reader_server, run
 from tests.flights import IS_FULL
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "tutorial.md", ROOT / "docs" / "http-api.md"]
@@ -23,7 +23,7 @@ def test_commands_print_what_the_page_says(document: Path) -> None:
     """
     found = examples(document.read_text())
     assert any(example.expected for example in found)
-    with server_for(document) as server:
+    with reader_server() as server:
         for example in found:
             if is_set_up(example):
                 continue
