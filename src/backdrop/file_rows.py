@@ -211,9 +211,12 @@ def _row(text: bytes, line: int, timestamp: str | None) -> Row:
     """The row that stands in `text`, checked to be a JSON object, its bytes as they are."""
     try:
         value = _decode(text)
-    except _NOT_JSON as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise BadFile(f"not JSON: {reason}", line) from None
+    except UnicodeDecodeError:
+        raise BadFile("not UTF-8", line) from None
+    except RecursionError:
+        raise BadFile("not JSON that can be read: it is nested too deeply", line) from None
+    except msgspec.DecodeError as error:
+        raise BadFile(f"not JSON: {error}", line) from None
     if not isinstance(value, dict):
         raise BadFile("not a JSON object such as {…}", line)
     if timestamp is not None:

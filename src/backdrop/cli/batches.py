@@ -79,17 +79,21 @@ class Destination:
 
 
 def batches(rows: Iterable[Row], most: int) -> Iterator[list[Row]]:
-    """The rows in lists of at most `most`, and of at most `MOST_BATCH_BYTES`, but one row always
-    fits.
+    """The rows in lists of at most `most`, each handed out as soon as it is full.
+
+    A batch is full at `MOST_BATCH_BYTES` too, but holds one row at least.
     """
     batch: list[Row] = []
     size = 0
     for row in rows:
-        if batch and (len(batch) == most or size + len(row.json) > MOST_BATCH_BYTES):
+        if batch and size + len(row.json) > MOST_BATCH_BYTES:
             yield batch
             batch, size = [], 0
         batch.append(row)
         size += len(row.json) + 2
+        if len(batch) == most:
+            yield batch
+            batch, size = [], 0
     if batch:
         yield batch
 

@@ -85,12 +85,13 @@ class Place:
 
     def unsure(self, error: object) -> str:
         count = len(self.batch)
+        records = f"this batch of {count:,}" if count > 1 else "this record"
         return (
             f"{error}\n"
-            f"{self._batch_lines()}: these {count:,} records may have been stored, or not. They "
-            "have no _id, so that sending them again could store them twice: look into the "
-            f"bucket.\n{self._stored_so_far()}\n"
-            f"If they were stored, go on with\n  {self._command(self.stored + count)}"
+            f"{self._batch_lines()}: {records} may have been stored, or not, and sending it again "
+            "could store it twice: look into the bucket.\n"
+            f"If it was stored, go on with\n  {self._command(self.stored + count)}\n"
+            f"If not, go on with\n  {self._command(self.stored)}"
         )
 
     def interrupted(self) -> str:
@@ -99,7 +100,8 @@ class Place:
         return f"Interrupted.\n{self._stored_so_far()}"
 
     def _batch_lines(self) -> str:
-        return f"{self.name}, lines {self.batch[0].line} to {self.batch[-1].line}"
+        first, last = self.batch[0].line, self.batch[-1].line
+        return f"{self.name}, line {first}" + (f" to {last}" if last > first else "")
 
     def _stored_so_far(self) -> str:
         skipped = self.job.skip if self.file_number == 0 else 0

@@ -1,0 +1,74 @@
+"""A server that answers as it is told: for what a sound server does not do."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Literal, TypeAlias
+
+Step: TypeAlias = Literal["store", "drop", "unavailable", "fault", "hang"]
+"""What is done with one POST: `drop` reads it and breaks off, `hang` never answers."""
+
+
+class ScriptedServer(ThreadingHTTPServer):
+    """Does the next step for each POST, and keeps what was sent."""
+
+    daemon_threads = True
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.steps = list(steps)
+        self.received: list[Any] = []
+        self.over = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: ScriptedServer
+
+    def do_GET(self) -> None:
+        self._answer(200, {"status": "ok"})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        step = self.server.steps.pop(0)
+        self.server.received.append((step, body))
+        if step == "store":
+            self._answer(200, {"status": "ok", "records": len(body)})
+        elif step == "unavailable":
+            problem = {"code": "storage_unavailable", "message": "the store is away"}
+            self._answer(503, {"message": "the store is away", "errors": [problem]})
+        elif step == "fault":
+            self._answer(500, {"message": "something went wrong", "errors": []})
+        elif step == "hang":
+            self.server.over.wait(30)
+        self.close_connection = True
+
+    def _answer(self, status: int, body: object) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  as it is inherited
+        pass
+
+
+@contextmanager
+def scripted_server(*steps: Step) -> Iterator[ScriptedServer]:
+    with ScriptedServer(steps) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.over.set()
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,137 @@
+"""`backdrop bucket` and `backdrop token`, against a real server."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from backdrop.cli.buckets import CLEARED, FLAGS, TEXTS
+from backdrop.client import Client
+from backdrop.domain.bucket import SETTINGS, Bucket
+from tests.live import BACKDROP, Server, clean_environment, run
+
+
+def _post(server: Server, bucket: str, token: str) -> int:
+    headers = {"Authorization": f"Bearer {token}"}
+    record = {"name": "x"}
+    return httpx2.post(f"{server.url}/{bucket}", json=record, headers=headers).status_code
+
+
+def _json(server: Server, *arguments: str) -> Any:
+    done = server.run(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_every_setting_has_an_option() -> None:
+    assert set(FLAGS) | set(TEXTS) == set(SETTINGS)
+    defaults = Bucket(name="any").as_json()
+    assert all(CLEARED[name] == defaults[name] for name in CLEARED)
+
+
+def test_a_bucket_lives_and_dies(server: Server) -> None:
+    """create prints a token that writes; set changes only what is given; delete asks first."""
+    (server.folder / "schema.json").write_text('{"required": ["name"]}')
+    made = server.run(
+        *("bucket", "create", "life", "--raw-queries-allowed", "--no-published"),
+        *("--auto-ids", "name, other", "--max-age-expected", "60", "--schema", "schema.json"),
+        *("--data-group", "gg", "--data-type", "tt", "--timezone", "Europe/London"),
+    )
+    assert made.returncode == 0, made.stderr
+    assert "shown only now" in made.stderr
+    assert _post(server, "life", made.stdout.strip()) == 400  # `other` is missing
+
+    settings = _json(server, "bucket", "show", "life")
+    given = {
+        "name": "life",
+        "raw_queries_allowed": True,
+        "published": False,
+        "auto_ids": ["name", "other"],
+        "max_age_expected": 60,
+        "schema": {"required": ["name"]},
+        "data_group": "gg",
+        "data_type": "tt",
+        "timezone": "Europe/London",
+    }
+    assert settings == Bucket(name="life").as_json() | given
+    clear = [f"--no-{name.replace('_', '-')}" for name in CLEARED]
+    assert _json(server, "bucket", "set", "life", *clear) == settings | CLEARED
+
+    assert server.run("bucket", "delete", "life", stdin="n\n").returncode == 1
+    assert server.run("bucket", "delete", "life", stdin="y\n").returncode == 0
+    again = server.run("bucket", "delete", "life", "--yes")
+    assert (again.returncode, again.stderr) == (1, "Error: there is no bucket 'life'\n")
+
+
+def test_the_list_is_for_people_or_for_programs(server: Server, admin: Client) -> None:
+    admin.put_bucket("list-one", {"realtime": True, "description": "a [bold] one"})
+    listed = server.run("bucket", "list").stdout
+    assert re.search(r"^list-one +realtime +a \[bold\] one *$", listed, re.MULTILINE)
+    [found] = [b for b in _json(server, "bucket", "list") if b["name"] == "list-one"]
+    assert found["realtime"] is True
+
+
+def test_what_the_server_refuses_is_told_line_by_line(server: Server, admin: Client) -> None:
+    done = server.run("bucket", "create", "UP", "--timezone", "Mars", "--csv-types", "some")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "\n  timezone must be an IANA time zone" in done.stderr
+    assert "\n  csv_types must be" in done.stderr
+    admin.put_bucket("twice", {})
+    assert "already" in server.run("bucket", "create", "twice").stderr
+
+
+def test_tokens_come_alone_and_can_be_revoked(server: Server, admin: Client) -> None:
+    admin.put_bucket("tokens", {})
+    made = server.run(
+        *("token", "create", "tokens", "--label", "a [b]", "--expires-at", "2099-01-01")
+    )
+    token = made.stdout.strip()
+    assert made.stdout == token + "\n"
+    assert token not in made.stderr
+    assert _post(server, "tokens", token) == 200
+    assert "a [b]" in server.run("token", "list", "tokens").stdout
+    second = _json(server, "token", "list", "tokens")[1]
+    assert (second["label"], second["expires_at"]) == ("a [b]", "2099-01-01T00:00:00+00:00")
+    assert server.run("token", "revoke", "tokens", second["id"]).returncode == 0
+    assert _post(server, "tokens", token) == 401
+    assert second["id"] not in [one["id"] for one in admin.tokens("tokens")]
+    assert server.run("token", "create", "tokens", "--scope", "all").returncode == 1
+
+
+def test_without_a_server_the_command_says_so(tmp_path: Path) -> None:
+    done = run("bucket", "list", "--url", "http://127.0.0.1:9", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "Error: no server at http://127.0.0.1:9: start one with `backdrop serve`"
+    )
+
+
+def test_a_wrong_token_is_the_servers_to_refuse(server: Server, tmp_path: Path) -> None:
+    """Nor is the token of this machine's server looked for where another is named."""
+    done = server.run("bucket", "list", "--admin-token", "wrong-token")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "not known" in done.stderr
+    env = clean_environment(BACKDROP_URL=server.url)
+    assert "a token is needed" in run("bucket", "list", cwd=tmp_path, env=env).stderr
+
+
+def test_a_bad_setting_is_an_error_of_any_command(tmp_path: Path) -> None:
+    (tmp_path / "backdrop.toml").write_text('ulr = "http://127.0.0.1:9"')
+    done = run("bucket", "list", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Error: backdrop.toml: there is no setting 'ulr'; the nearest is 'url'\n"
+    )
+
+
+def test_help_names_the_variables(tmp_path: Path) -> None:
+    done = run("serve", "--help", cwd=tmp_path)
+    for name in ("HOST", "PORT", "STORE", "ADMIN_TOKEN", "MAX_BODY", "STOP_SECONDS", "CONFIG"):
+        assert f"BACKDROP_{name}" in done.stdout
+    assert BACKDROP.endswith("backdrop")
+    assert run("--version", cwd=tmp_path).stdout == "backdrop 0.1.0\n"

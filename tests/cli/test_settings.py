@@ -1,0 +1,111 @@
+"""Where settings come from, and what is said of bad ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from backdrop.settings import FIELDS, BadSettings, Secret, Settings, load_settings, variable
+
+
+def _config(folder: Path, text: str) -> str:
+    path = folder / "my.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+    config = _config(tmp_path, 'port = 1\nhost = "file"\nstore = "memory:"\n')
+    environ = {"BACKDROP_PORT": "2", "BACKDROP_HOST": "environment"}
+    found = load_settings({"port": "3"}, environ, config=config)
+    assert (found.port, found.host, found.store) == (3, "environment", "memory:")
+    assert found.workers == 1
+
+
+def test_the_file_is_named_or_in_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_settings({}, {}) == Settings()
+    Path("backdrop.toml").write_text("port = 1\n", encoding="utf-8")
+    assert load_settings({}, {}).port == 1
+    config = _config(tmp_path, "port = 2\n")
+    assert load_settings({}, {"BACKDROP_CONFIG": config}).port == 2
+    with pytest.raises(BadSettings, match=r"there\.toml can't be read"):
+        load_settings({}, {}, config="there.toml")
+
+
+def test_every_setting_comes_from_each_place(tmp_path: Path) -> None:
+    samples: dict[str, object] = {
+        "host": "h",
+        "port": 5,
+        "store": "memory:",
+        "workers": 2,
+        "admin_token": "a" * 8,
+        "demo": True,
+        "max_body": 7,
+        "max_unpacked": 8,
+        "stop_seconds": 9,
+        "url": "https://example.org/x",
+        "token": "t" * 8,
+    }
+    assert set(samples) == set(FIELDS)
+    for name, value in samples.items():
+        text = {True: "true"}.get(value, str(value)) if value is True else str(value)
+        quoted = f'"{value}"' if isinstance(value, str) else text
+        config = _config(tmp_path, f"{name} = {quoted}\n")
+        found = {
+            getattr(load_settings({name: text}, {}), name),
+            getattr(load_settings({}, {variable(name): text}), name),
+            getattr(load_settings({}, {}, config=config), name),
+        }
+        expected = Secret(value) if isinstance(value, str) and "token" in name else value
+        assert found == {expected}
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("prot = 1", "there is no setting 'prot'; the nearest is 'port'"),
+        ("port = 65536", "port in .*my.toml must be a whole number from 0 to 65535, not 65536"),
+        ("port = true", "port .* must be a whole number"),
+        ("demo = 1", "demo .* must be true or false, not 1"),
+        ('max_body = "1 pint"', "max_body .* must be a number of bytes such as .*, not '1 pint'"),
+        ("max_body = 0", "max_body .* must be a number of bytes"),
+        ('url = "127.0.0.1:3038"', "url .* must be an address such as http://"),
+        ('store = " "', "store .* must be a text that is not empty"),
+        ("port =", "is not TOML"),
+    ],
+)
+def test_a_bad_file_is_an_error(tmp_path: Path, toml: str, message: str) -> None:
+    with pytest.raises(BadSettings, match=message):
+        load_settings({}, {}, config=_config(tmp_path, toml))
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    with pytest.raises(BadSettings) as caught:
+        load_settings({"port": "x"}, {"BACKDROP_WORKERS": "0"})
+    assert "--port must be" in str(caught.value)
+    assert "BACKDROP_WORKERS must be" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("7", 7), ("32MiB", 2**25), ("32 mib", 2**25), ("1 KiB", 1024)]
+)
+def test_sizes_may_have_units(text: str, size: int) -> None:
+    assert load_settings({"max_body": text}, {}).max_body == size
+
+
+def test_secrets_show_themselves_nowhere() -> None:
+    """Neither in a repr nor in the message about one that can't be used."""
+    found = load_settings({"token": "very-secret-1"}, {"BACKDROP_ADMIN_TOKEN": "very-secret-2"})
+    shown = f"{found!r} {found} {dataclasses.asdict(found)}"
+    assert "very-secret" not in shown
+    assert found.token is not None
+    assert found.token.reveal() == "very-secret-1"
+    with pytest.raises(BadSettings) as caught:
+        load_settings({"token": "very secret"}, {})
+    assert "very" not in str(caught.value)
+    assert "8 to 200 printable" in str(caught.value)

@@ -1,0 +1,56 @@
+"""The files that hold a token."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from backdrop.cli.output import Stop
+from backdrop.cli.token_files import admin_token_file, read_or_make_token, read_token
+from backdrop.errors import InvalidRequest
+
+
+@pytest.mark.parametrize(
+    ("store", "file"),
+    [
+        ("duckdb:backdrop.duckdb", "backdrop.duckdb.admin-token"),
+        ("duckdb:///srv/my.db", "/srv/my.db.admin-token"),
+        ("memory:", "backdrop.admin-token"),
+    ],
+)
+def test_the_file_is_beside_the_store(store: str, file: str) -> None:
+    assert admin_token_file(store) == Path(file)
+
+
+def test_a_store_without_a_file_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="names no file"):
+        admin_token_file("duckdb:")
+
+
+def test_a_token_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    assert read_token(path) is None
+    made = read_or_make_token(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert len(made.reveal()) >= 40
+    path.chmod(0o644)
+    assert read_or_make_token(path) == made == read_token(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"two words", b"\xff" * 20])
+def test_a_file_without_a_token_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(content)
+    with pytest.raises(Stop, match="token"):
+        read_or_make_token(path)
+
+
+def test_a_link_is_not_followed_into_a_new_file(tmp_path: Path) -> None:
+    """Somebody who can write to the folder must not choose where the token goes."""
+    (tmp_path / "token").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Stop, match="can't be made"):
+        read_or_make_token(tmp_path / "token")
+    assert not (tmp_path / "elsewhere").exists()
