@@ -279,7 +279,7 @@ def test_a_token_needs_only_a_scope(desk: Desk) -> None:
     assert (answer.json()["label"], answer.json()["expires_at"]) == ("", None)
 
 
-BAD_WISHES = (
+BAD_WISHES: tuple[tuple[dict[str, Any], list[str]], ...] = (
     ({}, ["scope"]),
     ({"scope": "admin"}, ["scope"]),
     ({"scope": None, "label": 5}, ["scope", "label"]),
@@ -342,7 +342,14 @@ def test_only_the_admin_token_opens(desk: Desk, method: str, path: str) -> None:
     expired = desk.token("things", scope="write", expires_at="2024-05-01T12:00:01Z")
     desk.clock.move(1)
     unknown = bearer(secrets.token_urlsafe(16))
-    cases = ({}, unknown, bearer(desk.admin_token + "x"), expired, writer, reader)
+    cases: tuple[dict[str, str], ...] = (
+        {},
+        unknown,
+        bearer(desk.admin_token + "x"),
+        expired,
+        writer,
+        reader,
+    )
     statuses = []
     for headers in cases:
         answer = desk.client.request(method, path, headers=headers, json={"scope": "read"})

@@ -46,7 +46,7 @@ def test_a_clients_request_id_is_kept(desk: Desk, given: str) -> None:
 @pytest.mark.parametrize("given", [None, "", "a b", "x" * 65, "<b>", "a\tb", "é"])
 def test_another_request_id_is_replaced(desk: Desk, given: str | None) -> None:
     """What has not the form of one does not get into logs and headers."""
-    headers = {} if given is None else {"Request-Id": given.encode("latin-1")}
+    headers = [] if given is None else [(b"Request-Id", given.encode("latin-1"))]
     ids = {desk.client.get("/_status", headers=headers).headers["Request-Id"] for _ in range(2)}
     assert len(ids) == 2
     assert given not in ids

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from typing import Any
 
 import anyio
@@ -191,11 +192,13 @@ def test_unpublished_answers_carry_a_warning(desk: Desk) -> None:
 
 def test_a_bucket_that_is_not_queryable_is_as_none(desk: Desk) -> None:
     """It is told from a missing one by nothing, whatever token comes along."""
-    writer = desk.make("hidden", queryable=False, read_token_required=True)
+    address = {"data_group": "hidden", "data_type": "tt"}
+    writer = desk.make("hidden", queryable=False, read_token_required=True, **address)
     reader = desk.token("hidden", scope="read")
-    for headers in ({}, writer, reader):
-        hidden = desk.client.get("/hidden?foo=1", headers=headers)
-        missing = desk.client.get("/missing?foo=1", headers=headers)
+    paths = (("/hidden", "/missing"), ("/data/hidden/tt", "/data/missing/tt"))
+    for headers, (there, nowhere) in product(({}, writer, reader), paths):
+        hidden = desk.client.get(f"{there}?foo=1", headers=headers)
+        missing = desk.client.get(f"{nowhere}?foo=1", headers=headers)
         assert hidden.status_code == missing.status_code == 404
         assert hidden.text.replace("hidden", "missing") == missing.text
 

@@ -23,7 +23,7 @@ def writer(desk: Desk) -> dict[str, str]:
     return desk.make("things", raw_queries_allowed=True)
 
 
-def stored(desk: Desk, name: str = "things") -> list[dict[str, Any]]:
+def stored(desk: Desk, name: str = "things") -> Any:
     return desk.data(f"/{name}")
 
 
@@ -176,7 +176,7 @@ def test_packed_bodies_are_understood(
     assert stored(desk) == [{"_id": "x"}]
 
 
-BROKEN = (
+BROKEN: tuple[tuple[bytes, dict[str, str], int, str], ...] = (
     (b"", {}, 400, "invalid_body"),
     (b"  ", {}, 400, "invalid_body"),
     (b"[1,", {}, 400, "invalid_json"),

@@ -61,7 +61,7 @@ def test_nothing_is_forbidden_where_records_are_public() -> None:
 
 START, END, SHORT = ("not_midnight", "start_at"), ("not_midnight", "end_at"), "range_too_short"
 
-RANGES = (
+RANGES: tuple[tuple[str | None, str | None, str | None, str, list[object]], ...] = (
     # start, end, period, zone, what is wrong
     (None, None, "week", "UTC", []),
     ("2013-01-01", "2013-01-08", None, "UTC", []),

@@ -16,6 +16,7 @@ from backdrop.api.routes import Site
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.token import Scope, Token, hash_token
 from backdrop.errors import Forbidden, NotFound, Unauthorized
+from backdrop.storage.port import not_found
 
 _bearer = re.compile(r"bearer +([\x21-\x7e]+) *", re.IGNORECASE).fullmatch
 
@@ -29,11 +30,7 @@ def writable_bucket(request: Request, site: Site) -> Bucket:
     Raises Unauthorized or Forbidden, never NotFound: only its own tokens learn of a bucket.
     """
     token = _known_token(request, site)
-    try:
-        bucket = _find_bucket(request, site)
-    except NotFound:
-        bucket = None
-    return _opened(request, token, bucket, "write")
+    return _opened(request, token, _find_bucket(request, site), "write")
 
 
 def readable_bucket(request: Request, site: Site) -> Bucket:
@@ -42,8 +39,8 @@ def readable_bucket(request: Request, site: Site) -> Bucket:
     Raises NotFound where there is none or it is not queryable, then Unauthorized or Forbidden.
     """
     bucket = _find_bucket(request, site)
-    if not bucket.queryable:
-        raise NotFound(f"there is no bucket {bucket.name!r}")
+    if bucket is None or not bucket.queryable:
+        raise NotFound(not_found("/".join(request.path_params.values())))
     if bucket.read_token_required:
         return _opened(request, _known_token(request, site), bucket, "read")
     trace(request.scope).bucket = bucket.name
@@ -63,11 +60,14 @@ def require_admin(request: Request, site: Site) -> None:
     raise Unauthorized(_UNKNOWN)
 
 
-def _find_bucket(request: Request, site: Site) -> Bucket:
+def _find_bucket(request: Request, site: Site) -> Bucket | None:
     path = request.path_params
-    if "bucket" in path:
-        return site.storage.bucket(path["bucket"])
-    return site.storage.bucket_at(path["group"], path["type"])
+    try:
+        if "bucket" in path:
+            return site.storage.bucket(path["bucket"])
+        return site.storage.bucket_at(path["group"], path["type"])
+    except NotFound:
+        return None
 
 
 def _opened(request: Request, token: Token | None, bucket: Bucket | None, scope: Scope) -> Bucket:

@@ -49,7 +49,7 @@ def _with_texts(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**row, **times} if times else row
 
 
-def frame(warning: str | None) -> tuple[bytes, bytes]:
+def _frame(warning: str | None) -> tuple[bytes, bytes]:
     """What stands before the rows, and what after."""
     if warning is None:
         return b'{"data":[', b"]}"
@@ -62,7 +62,7 @@ def rows_answer(pages: Pages, *, warning: str | None = None) -> Response:
     `pages` is entered here, and what that raises is raised. An answer of one page is complete at
     once; one of more streams, so that no more than two pages of it are ever held.
     """
-    before, after = frame(warning)
+    before, after = _frame(warning)
     with ExitStack() as stack:
         iterator = stack.enter_context(pages)
         first, second = next(iterator, ()), next(iterator, None)
