@@ -20,11 +20,94 @@ Nothing here knows HTTP: the one table from exception to status is in `backdrop.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 MOST_PROBLEMS_LISTED = 100
+
+CODES: Mapping[str, str] = {
+    # any request
+    "not_found": "There is no such path, bucket, record or token, or the bucket is not to be read: "
+    "check the address.",
+    "method_not_allowed": "The path is there, but not for this method: use one that `Allow` names.",
+    "unauthorized": "A token is needed, and none was sent or it is not known or has expired: send "
+    "`Authorization: Bearer <token>`.",
+    "forbidden": "The token is good, but for another bucket, another scope, or records rather than "
+    "administration: send the one that is for this.",
+    "storage_unavailable": "The store does not answer: nothing was changed; try again later.",
+    "internal_error": "A fault of the server: report it with the answer's `request_id`.",
+    "invalid_request": "What was asked for can't be understood: see what the message expects.",
+    # bodies
+    "body_too_large": "The body is past a size limit, as sent or unpacked: send smaller batches.",
+    "unsupported_media_type": "The body is not declared as JSON in UTF-8: send "
+    "`Content-Type: application/json`.",
+    "unsupported_content_encoding": "The body is packed in a way that is not understood: send it "
+    "plain, or with `Content-Encoding: gzip` or `zstd`.",
+    "invalid_body": "The body is empty, broken, or not an object (or array) as expected here: see "
+    "the message.",
+    "invalid_json": "The body is not JSON: see the `line` and `column` at which it breaks.",
+    # records
+    "not_an_object": "An item of the batch is not a JSON object: send objects alone.",
+    "empty_record": "The record has no field: give it at least one.",
+    "invalid_field_name": "The name can't be a field's: use 2 to 64 letters, digits and `_`, not "
+    "with a digit first.",
+    "reserved_field": "Names that begin with `_` are reserved: use another, or one of `_id`, "
+    "`_timestamp`, `_start_at`, `_end_at`.",
+    "invalid_value": "A value is a list or an object: records are flat, of strings, numbers, "
+    "`true`, `false` and `null`.",
+    "integer_out_of_range": "The integer does not fit 64 bits: send it as a string or a float.",
+    "number_not_finite": "NaN and the infinities are not numbers here: leave the field out, or "
+    "send `null`.",
+    "invalid_string": "The string holds half of a surrogate pair, which is no character: mend the "
+    "text at its source.",
+    "invalid_timestamp": "The value is not a time, or no such time exists: write it as "
+    "`2013-01-31` or `2013-01-31T09:30:00Z`.",
+    "invalid_id": "The `_id` is not a string of 1 to 512 characters without white space: shorten "
+    "or change it.",
+    "id_mismatch": "The `_id`, or a field that makes it, differs from what it must be: leave it "
+    "out, or write a new record.",
+    "missing_field": "The record lacks a field that makes its `_id` in this bucket: give it "
+    "(`null` counts).",
+    "schema_violation": "The record does not satisfy the bucket's JSON Schema: see the message.",
+    # parameters of a GET
+    "unknown_parameter": "There is no such parameter: check the spelling.",
+    "repeated_parameter": "A parameter, or a field of `group_by`, is given more than once: give "
+    "it once.",
+    "invalid_parameter": "The parameter's value is not what it takes: see what the message "
+    "expects.",
+    "missing_parameter": "A parameter needs another one: add the one that is named.",
+    "conflicting_parameters": "Parameters that exclude each other are given: leave one out.",
+    "invalid_range": "The range ends before it begins, or leaves the years 1 to 9999: change its "
+    "ends.",
+    "internal_field": "Fields that begin with `_` can't be grouped or collected: name another, or "
+    "use `period` for time.",
+    "unknown_sort_key": "The answer has no such key to sort by: use one that the message names.",
+    "not_a_number": "A `sum` or `mean` met a value that is not a number: collect another field, or "
+    "filter.",
+    "too_many_rows": "The answer would be too large: ask for a shorter range, longer periods, or "
+    "fewer groups.",
+    # buckets whose records are not public
+    "raw_query_not_allowed": "This bucket's records are not public: ask for groups, with "
+    "`group_by` or `period`.",
+    "range_too_short": "The range is too short for a bucket whose records are not public: ask for "
+    "at least 7 days.",
+    "not_midnight": "The range of such a bucket must begin and end at midnight of the query's "
+    "timezone: move the end that is named.",
+    "not_a_monday": "With `period=week` the range of such a bucket must begin and end on a Monday: "
+    "move the end that is named.",
+    "not_the_first": "With `period=month` the range of such a bucket must begin and end on the "
+    "first of a month: move the end that is named.",
+    # administration
+    "invalid_bucket_name": "The name can't be a bucket's: use a lower-case letter, then 1 to 63 "
+    "lower-case letters, digits, `_` or `-`, and not `data`.",
+    "unknown_setting": "There is no such setting: check the spelling.",
+    "invalid_setting": "The setting's value is not what it takes: see what the message expects.",
+    "invalid_schema": "The `schema` is not a JSON Schema that can be used here: see the message.",
+    "conflict": "Another bucket has that second address, or another token is the same: choose "
+    "another.",
+}
+"""Every stable `code` that an answer can hold: what it means, and what to do (Markdown)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +115,16 @@ class Problem:
     """One thing that is wrong: a stable code, a sentence, and where.
 
     `where` holds what locates it: `index` and `field` of a record, `parameter` of a query,
-    `setting` of a bucket, `line` and `column` of a body.
+    `setting` of a bucket, `line` and `column` of a body. The code is one of `CODES`.
     """
 
     code: str
     message: str
     where: dict[str, str | int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.code not in CODES:
+            raise ValueError(f"the code {self.code!r} is not in CODES, so nobody could look it up")
 
     def as_json(self) -> dict[str, Any]:
         """The problem as it stands in an answer: `{"code", …where, "message"}`."""
@@ -47,7 +134,7 @@ class Problem:
 class BackdropError(Exception):
     """The root. `problems` lists each thing that is wrong, at least one."""
 
-    default_code: ClassVar[str] = "error"
+    default_code: ClassVar[str] = "internal_error"
 
     def __init__(
         self,
@@ -69,7 +156,7 @@ class InvalidRequest(BackdropError):
 
 
 class InvalidRecords(InvalidRequest):
-    default_code = "invalid_record"
+    pass
 
 
 class InvalidQuery(InvalidRequest):

@@ -11,7 +11,10 @@ import pytest
 from tests.docs.examples import ROOT, examples, is_set_up, reader_server, run
 from tests.flights import IS_FULL
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "tutorial.md", ROOT / "docs" / "http-api.md"]
+DOCUMENTS = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / name for name in ("tutorial.md", "http-api.md", "errors.md")),
+]
 _TARGETS = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from backdrop.api.encode import json_answer
 from backdrop.errors import (
+    CODES,
     BackdropError,
     BodyTooLarge,
     Conflict,
@@ -36,6 +37,14 @@ STATUSES: Mapping[type[BackdropError], int] = {
 """The status of an exception and of those that derive from it. Anything else is a 500."""
 
 FAULT_CODE = "internal_error"
+
+CODE_STATUSES: Mapping[str, int] = {
+    **dict.fromkeys(CODES, STATUSES[InvalidRequest]),
+    **{kind.default_code: status for kind, status in STATUSES.items()},
+    "unsupported_content_encoding": STATUSES[UnsupportedMediaType],
+    FAULT_CODE: 500,
+}
+"""The status of an answer whose errors have the code: what is nowhere else is a bad request."""
 
 
 def status_of(error: Exception) -> int:
