@@ -14,6 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+import pytest
+
+from backdrop.cli import main
+
 BACKDROP = str(Path(sys.executable).with_name("backdrop"))
 _READY = re.compile(r"ready at (http://\S+)")
 
@@ -64,6 +68,19 @@ def run(
     return subprocess.CompletedProcess(
         done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
     )
+
+
+def call(
+    *arguments: str, cwd: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> subprocess.CompletedProcess[str]:
+    """As `run`, but within this process: quicker, for a command that soon comes to its end."""
+    monkeypatch.chdir(cwd)
+    monkeypatch.setattr(sys, "argv", ["backdrop", *arguments])
+    for name in [name for name in os.environ if name.startswith("BACKDROP_")]:
+        monkeypatch.delenv(name)
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    return subprocess.CompletedProcess(arguments, int(exit_.value.code or 0), *capsys.readouterr())
 
 
 @contextmanager

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx2
+import pytest
 
+from backdrop import __version__
 from backdrop.cli.buckets import CLEARED, FLAGS, TEXTS
+from backdrop.cli.connect import find_admin_token
 from backdrop.client import Client
 from backdrop.domain.bucket import SETTINGS, Bucket
-from tests.live import BACKDROP, Server, clean_environment, run
+from backdrop.settings import Settings
+from tests.live import Server, call
+
+Here: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def _post(server: Server, bucket: str, token: str) -> int:
@@ -103,35 +112,48 @@ def test_tokens_come_alone_and_can_be_revoked(server: Server, admin: Client) -> 
     assert server.run("token", "create", "tokens", "--scope", "all").returncode == 1
 
 
-def test_without_a_server_the_command_says_so(tmp_path: Path) -> None:
-    done = run("bucket", "list", "--url", "http://127.0.0.1:9", cwd=tmp_path)
+def test_a_wrong_token_is_the_servers_to_refuse(server: Server) -> None:
+    done = server.run("bucket", "list", "--admin-token", "wrong-token")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "not known" in done.stderr
+
+
+@pytest.fixture
+def here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Here:
+    """Runs a command in an empty folder."""
+    return lambda *words: call(*words, cwd=tmp_path, monkeypatch=monkeypatch, capsys=capsys)
+
+
+def test_the_file_of_a_token_is_for_this_machine(server: Server, here: Here) -> None:
+    """Without one the server is still asked; and what is in one is sent to no other machine."""
+    done = here("bucket", "list", "--url", server.url)
+    assert "a token is needed" in done.stderr
+    own = Settings(url="http://localhost:1", store=f"duckdb:{server.folder}/backdrop")
+    other = dataclasses.replace(own, url="http://example.org:3038")
+    assert find_admin_token(own) is not None
+    assert find_admin_token(other) is None
+
+
+def test_without_a_server_the_command_says_so(here: Here) -> None:
+    done = here("bucket", "list", "--url", "http://127.0.0.1:9")
     assert done.returncode == 1
     assert done.stderr.startswith(
         "Error: no server at http://127.0.0.1:9: start one with `backdrop serve`"
     )
 
 
-def test_a_wrong_token_is_the_servers_to_refuse(server: Server, tmp_path: Path) -> None:
-    """Nor is the token of this machine's server looked for where another is named."""
-    done = server.run("bucket", "list", "--admin-token", "wrong-token")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "not known" in done.stderr
-    env = clean_environment(BACKDROP_URL=server.url)
-    assert "a token is needed" in run("bucket", "list", cwd=tmp_path, env=env).stderr
-
-
-def test_a_bad_setting_is_an_error_of_any_command(tmp_path: Path) -> None:
+def test_a_bad_setting_is_an_error_of_any_command(here: Here, tmp_path: Path) -> None:
     (tmp_path / "backdrop.toml").write_text('ulr = "http://127.0.0.1:9"')
-    done = run("bucket", "list", cwd=tmp_path)
+    done = here("bucket", "list")
     assert done.returncode == 1
-    assert done.stderr == (
-        "Error: backdrop.toml: there is no setting 'ulr'; the nearest is 'url'\n"
-    )
+    assert done.stderr == "Error: backdrop.toml: there is no setting 'ulr'; the nearest is 'url'\n"
 
 
-def test_help_names_the_variables(tmp_path: Path) -> None:
-    done = run("serve", "--help", cwd=tmp_path)
+def test_help_names_the_variables(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    done = here("serve", "--help")
     for name in ("HOST", "PORT", "STORE", "ADMIN_TOKEN", "MAX_BODY", "STOP_SECONDS", "CONFIG"):
         assert f"BACKDROP_{name}" in done.stdout
-    assert BACKDROP.endswith("backdrop")
-    assert run("--version", cwd=tmp_path).stdout == "backdrop 0.1.0\n"
+    assert here("--version").stdout == f"backdrop {__version__}\n"

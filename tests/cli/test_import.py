@@ -18,7 +18,7 @@ import pytest
 
 from backdrop.client import Client
 from tests.cli.scripted import scripted_server
-from tests.live import BACKDROP, Server, clean_environment, run
+from tests.live import BACKDROP, Server, call, clean_environment, run
 
 Make: TypeAlias = Callable[..., str]
 
@@ -142,18 +142,28 @@ def test_the_token_of_an_import_lasts_no_longer(server: Server, admin: Client, m
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["import", "no-such", "a.ndjson"], "make it with `backdrop bucket create no-such`"),
-        (["import", "no-such", "none.csv"], "none.csv can't be read: No such file"),
-        (["import", "no-such", "a.xlsx"], "save it as CSV"),
-        (["import", "no-such", "a.ndjson", "--format", "xml"], "--format must be one of ndjson"),
-        (["import", "no-such", "a.ndjson", "--url", "http://127.0.0.1:9"], "no server at"),
+        (["a.ndjson"], "make it with `backdrop bucket create no-such`"),
+        (["a.ndjson", "none.csv"], "none.csv can't be read: No such file"),
+        (["a.xlsx"], "save it as CSV"),
+        (["a.ndjson", "--format", "xml"], "--format must be one of ndjson"),
+        (["a.ndjson", "--url", "http://127.0.0.1:9"], "no server at http://127.0.0.1:9"),
     ],
 )
 def test_what_cannot_be_imported_is_said(
-    server: Server, arguments: list[str], message: str
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
 ) -> None:
     (server.folder / "a.xlsx").touch()
-    done = server.run(*arguments)
+    there = ["--url", server.url, "--store", "memory:"]
+    done = call(
+        *("import", "no-such", *there, *arguments),
+        cwd=server.folder,
+        monkeypatch=monkeypatch,
+        capsys=capsys,
+    )
     assert done.returncode == 1
     assert message in done.stderr
 

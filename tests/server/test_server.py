@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from backdrop.server import CannotListen, CannotStart, address_of, bind, is_loopback, run
-from tests.live import Server, live_server
+from tests.live import Server, call, live_server
 from tests.live import run as run_command
 
 
@@ -145,8 +145,14 @@ def test_a_port_in_use_is_said(tmp_path: Path) -> None:
         (["serve", "--host", "192.0.2.1", "--port", "0"], "192.0.2.1"),
     ],
 )
-def test_what_cannot_run_is_refused(tmp_path: Path, arguments: list[str], expected: str) -> None:
-    done = run_command(*arguments, cwd=tmp_path)
+def test_what_cannot_run_is_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    expected: str,
+) -> None:
+    done = call(*arguments, cwd=tmp_path, monkeypatch=monkeypatch, capsys=capsys)
     assert done.returncode == 1
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
