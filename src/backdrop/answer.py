@@ -12,7 +12,7 @@ from backdrop.domain.bucket import Bucket
 from backdrop.domain.query import Query
 from backdrop.domain.shape import Groups, Row, shape
 from backdrop.domain.window import slid
-from backdrop.storage.port import Storage, too_many_rows
+from backdrop.storage.port import Reading, Storage, too_many_rows
 
 MOST_ROWS = 1_000_000
 """How many rows an answer of groups may have, where nothing else is said."""
@@ -22,19 +22,26 @@ Rows = Sequence[dict[str, Any]]
 
 @contextmanager
 def answer(
-    storage: Storage, bucket: Bucket, query: Query, *, most_rows: int = MOST_ROWS
-) -> Iterator[Iterator[Rows]]:
+    storage: Storage,
+    bucket: Bucket,
+    query: Query,
+    *,
+    with_fields: bool = False,
+    most_rows: int = MOST_ROWS,
+) -> Iterator[Reading]:
     """The rows of the answer, in pages: records may be many, and come as they are read.
 
-    The rows of groups come as one page. Whatever can go wrong with the query itself is raised on
+    The rows of groups come as one page. `with_fields` asks for the fields that records have; those
+    of a flat answer of groups are known. Whatever can go wrong with the query itself is raised on
     entering: InvalidQuery, also for an answer of groups past `most_rows`, gaps included. Leaving
     the context frees what the reading holds.
     """
     if query.is_raw:
-        with storage.records(bucket.name, query) as pages:
-            yield pages
+        with storage.records(bucket.name, query, with_fields=with_fields) as reading:
+            yield reading
     else:
-        yield iter([_grouped(storage, bucket, query, most_rows)])
+        rows = _grouped(storage, bucket, query, most_rows)
+        yield Reading(iter([rows]), query.columns)
 
 
 def _grouped(storage: Storage, bucket: Bucket, query: Query, most_rows: int) -> list[Row]:

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Scope
 from backdrop import __version__
 from backdrop.api import admin_app, read_app, write_app
 from backdrop.api.body import Limits
+from backdrop.api.caching import AnswerCache
 from backdrop.api.middleware import Cors, ErrorAnswers, Observed
 from backdrop.api.routes import Resources, Site, merge, serve
 from backdrop.domain.token import hash_token
@@ -48,10 +49,12 @@ def create_app(
     if admin_token is not None and not _can_be_sent(admin_token):
         raise ValueError("the admin token must be printable ASCII characters without blanks")
     observe = observe or json_lines()
+    limits = limits or Limits()
     site = Site(
         storage=storage,
         admin_hash=None if admin_token is None else hash_token(admin_token),
-        limits=limits or Limits(),
+        limits=limits,
+        answers=AnswerCache(limits.cached_answers),
         now=now,
     )
 

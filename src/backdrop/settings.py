@@ -56,6 +56,12 @@ def _text(value: object) -> str:
     return value.strip()
 
 
+def _any_secret(value: object) -> Secret:
+    if not isinstance(value, str) or not 1 <= len(value) <= 200 or not _is_printable(value):
+        raise ValueError("1 to 200 printable ASCII characters without blanks")
+    return Secret(value)
+
+
 def _secret(value: object) -> Secret:
     if not isinstance(value, str) or not 8 <= len(value) <= 200 or not _is_printable(value):
         raise ValueError("8 to 200 printable ASCII characters without blanks")
@@ -112,7 +118,8 @@ def _url(value: object) -> str:
 
 def _as(parse: Callable[[object], Any], metavar: str | None, words: str) -> dict[str, Any]:
     """How a setting is parsed, and what `--help` says of it."""
-    return {"parse": parse, "metavar": metavar, "help": words}
+    is_secret = parse in (_secret, _any_secret)
+    return {"parse": parse, "metavar": metavar, "help": words, "is_secret": is_secret}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +146,7 @@ class Settings:
     admin_token: Secret | None = field(
         default=None,
         metadata=_as(
-            _secret, "TOKEN", "opens the admin API; better by variable or file than by flag"
+            _any_secret, "TOKEN", "opens the admin API; better by variable or file than by flag"
         ),
     )
     demo: bool = field(
@@ -153,6 +160,16 @@ class Settings:
     max_unpacked: int = field(
         default=64 * 2**20,
         metadata=_as(_size, "SIZE", "largest body of a request once unpacked"),
+    )
+    max_rows: int = field(
+        default=1_000_000,
+        metadata=_as(
+            _whole(1, 10**9), "N", "most rows of an answer of groups, periods without records too"
+        ),
+    )
+    max_cached: int = field(
+        default=64 * 2**20,
+        metadata=_as(_size, "SIZE", "room for recent answers, kept in memory"),
     )
     stop_seconds: int = field(
         default=30,
@@ -216,7 +233,7 @@ def load_settings(
         try:
             parsed[name] = FIELDS[name].metadata["parse"](value)
         except ValueError as error:
-            shown = "" if FIELDS[name].metadata["parse"] is _secret else f", not {value!r}"
+            shown = "" if FIELDS[name].metadata["is_secret"] else f", not {value!r}"
             problems.append(f"{place} must be {error}{shown}")
     if problems:
         raise BadSettings("\n".join(problems))

@@ -18,6 +18,7 @@ from backdrop.domain.values import Record
 from backdrop.errors import StorageUnavailable
 from backdrop.observe import RequestAnswered, ServerFault
 from backdrop.storage.memory import MemoryStorage
+from backdrop.storage.port import Reading
 from tests.api.conftest import Desk, codes
 
 OPEN = {"raw_queries_allowed": True}
@@ -249,10 +250,16 @@ class Paged(MemoryStorage):
         self.read, self.open = 0, 0
 
     @contextmanager
-    def records(self, bucket: str, query: Query) -> Iterator[Iterator[Sequence[Record]]]:  # noqa: ARG002
+    def records(
+        self,
+        bucket: str,  # noqa: ARG002
+        query: Query,  # noqa: ARG002
+        *,
+        with_fields: bool = False,  # noqa: ARG002
+    ) -> Iterator[Reading]:
         self.open += 1
         try:
-            yield self._pages()
+            yield Reading(self._pages())
         finally:
             self.open -= 1
 

@@ -18,6 +18,7 @@ import msgspec
 import zstandard
 from starlette.requests import Request
 
+from backdrop.answer import MOST_ROWS
 from backdrop.domain.values import INT64_MAX, INT64_MIN
 from backdrop.errors import BodyTooLarge, InvalidBody, Problem, UnsupportedMediaType
 
@@ -32,10 +33,14 @@ _OBJECT_EXPECTED = "one JSON object"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How many bytes a body may have: as it is sent, and once it is unpacked."""
+    """How many bytes a body may have, as it is sent and once it is unpacked; how many rows an
+    answer of groups, periods without records included; how many bytes of answers are cached.
+    """
 
     body_as_sent: int = 32 * MIB
     body_unpacked: int = 64 * MIB
+    most_rows: int = MOST_ROWS
+    cached_answers: int = 64 * MIB
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import chain
 from typing import Any, TypeAlias
 
@@ -18,11 +22,13 @@ from starlette.types import Receive, Scope, Send
 from backdrop.answer import Rows
 from backdrop.domain.times import format_instant
 from backdrop.domain.values import TIME_FIELDS
+from backdrop.storage.port import Reading
 
-Pages: TypeAlias = AbstractContextManager[Iterator[Rows]]
+Pages: TypeAlias = AbstractContextManager[Reading]
 """What `backdrop.answer.answer` gives."""
 
 JSON = "application/json"
+CSV = "text/csv; charset=utf-8; header=present"
 UNPUBLISHED = "Warning: this bucket is unpublished, and its records may change"
 
 _encoder = msgspec.json.Encoder()
@@ -49,42 +55,85 @@ def _with_texts(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**row, **times} if times else row
 
 
-def _frame(warning: str | None) -> tuple[bytes, bytes]:
-    """What stands before the rows, and what after."""
-    if warning is None:
-        return b'{"data":[', b"]}"
-    return b'{"warning":' + _encoder.encode(warning) + b',"data":[', b"]}"
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How rows become bytes: what stands before them, between pages and after them."""
+
+    media_type: str
+    encode: Callable[[Rows], bytes]
+    before: bytes = b""
+    between: bytes = b""
+    after: bytes = b""
 
 
-def rows_answer(pages: Pages, *, warning: str | None = None) -> Response:
+def json_form(warning: str | None = None) -> Form:
+    """`{"data": […]}`, with a warning at the top if there is one."""
+    before = b'{"data":['
+    if warning is not None:
+        before = b'{"warning":' + _encoder.encode(warning) + b',"data":['
+    return Form(JSON, encode_rows, before, b",", b"]}")
+
+
+def csv_form(columns: Sequence[str]) -> Form:
+    """A table (RFC 4180) of those columns, with a header. A set's cell is a JSON list."""
+    header = _csv_lines(columns, [dict(zip(columns, columns, strict=True))]) if columns else b""
+    return Form(CSV, partial(_csv_lines, columns), before=header)
+
+
+def _csv_lines(columns: Sequence[str], rows: Rows) -> bytes:
+    text = io.StringIO()
+    cells = ([_cell(row.get(column)) for column in columns] for row in rows)
+    csv.writer(text, lineterminator="\r\n").writerows(cells)
+    return text.getvalue().encode()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime):
+        return format_instant(value)
+    if isinstance(value, (list, float)):
+        return _encoder.encode(value).decode()
+    return value  # csv writes null, as absence, as nothing
+
+
+def rows_answer(
+    pages: Pages, form_of: Callable[[Sequence[str]], Form], headers: Mapping[str, str]
+) -> Response:
     """The answer that holds all the pages; to be called in a worker thread.
+
+    `form_of` takes the rows' fields, as far as the reading was asked for them.
 
     `pages` is entered here, and what that raises is raised. An answer of one page is complete at
     once; one of more streams, so that no more than two pages of it are ever held.
     """
-    before, after = _frame(warning)
     with ExitStack() as stack:
-        iterator = stack.enter_context(pages)
-        first, second = next(iterator, ()), next(iterator, None)
+        reading = stack.enter_context(pages)
+        form = form_of(reading.fields)
+        first, second = next(reading, ()), next(reading, None)
         if second is None:
-            return Response(before + encode_rows(first) + after, media_type=JSON)
-        return StreamedAnswer(before, _Reading(chain((first, second), iterator), stack), after)
+            body = form.before + form.encode(first) + form.after
+            return Response(body, headers=headers, media_type=form.media_type)
+        chunks = _Chunks(chain((first, second), reading), form, stack)
+        return StreamedAnswer(form, chunks, headers)
 
 
-class _Reading:
-    """Pages that are being read in worker threads, one call at a time; what they hold is let go
-    of once, after the last call.
+class _Chunks:
+    """Encoded pages that are being read in worker threads, one call at a time.
+
+    What they hold is let go of once, after the last call.
     """
 
-    def __init__(self, pages: Iterator[Rows], stack: ExitStack) -> None:
+    def __init__(self, pages: Iterator[Rows], form: Form, stack: ExitStack) -> None:
         self._pages = pages
+        self._form = form
         self._stack = stack.pop_all()
         self._lock = threading.Lock()
 
-    def next_chunk(self) -> bytes | None:
+    def next(self) -> bytes | None:
         with self._lock:
             page = next(self._pages, None)
-            return None if page is None else encode_rows(page)
+            return None if page is None else self._form.encode(page)
 
     def leave(self, error: BaseException | None) -> None:
         with self._lock:
@@ -97,12 +146,12 @@ class StreamedAnswer(Response):
     However it ends, also where the client leaves, the reading is left.
     """
 
-    def __init__(self, before: bytes, reading: _Reading, after: bytes) -> None:
+    def __init__(self, form: Form, chunks: _Chunks, headers: Mapping[str, str]) -> None:
         self.status_code = 200
-        self.media_type = JSON
+        self.media_type = form.media_type
         self.background = None
-        self.init_headers()
-        self._before, self._reading, self._after = before, reading, after
+        self.init_headers(headers)
+        self._form, self._chunks = form, chunks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         error: BaseException | None = None
@@ -116,7 +165,7 @@ class StreamedAnswer(Response):
                 group.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
-                await run_sync(self._reading.leave, error)
+                await run_sync(self._chunks.leave, error)
         if error is not None:
             raise error
 
@@ -124,11 +173,11 @@ class StreamedAnswer(Response):
         await send(
             {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         )
-        separator = self._before
-        while scope["method"] != "HEAD" and (chunk := await run_sync(self._reading.next_chunk)):
+        separator = self._form.before
+        while scope["method"] != "HEAD" and (chunk := await run_sync(self._chunks.next)):
             await send({"type": "http.response.body", "body": separator + chunk, "more_body": True})
-            separator = b","
-        await send({"type": "http.response.body", "body": self._after, "more_body": False})
+            separator = self._form.between
+        await send({"type": "http.response.body", "body": self._form.after, "more_body": False})
 
 
 async def _cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:

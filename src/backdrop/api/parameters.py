@@ -150,11 +150,20 @@ def _sort(text: str, zone: ZoneInfo) -> Sort:  # noqa: ARG001
     return Sort(key, descending=direction == "descending")
 
 
+FORMATS = ("json", "csv")
+
+
+def _format(text: str, zone: ZoneInfo) -> str:  # noqa: ARG001
+    if text not in FORMATS:
+        raise Refused
+    return text
+
+
 _is_whole = re.compile(r"0*([1-9][0-9]*)").fullmatch
 _MOST_DIGITS = 18
 
 
-def _limit(text: str, zone: ZoneInfo) -> int:  # noqa: ARG001
+def _count(text: str, zone: ZoneInfo) -> int:  # noqa: ARG001
     found = _is_whole(text)
     if found is None:
         raise Refused
@@ -191,15 +200,33 @@ PARAMETERS: Mapping[str, Parameter] = {
             parse=_time,
             expected=TIME_EXPECTED,
             description="Only records whose _timestamp is this time or later. A time without an "
-            "offset is the timezone's. Needs end_at.",
+            "offset is the timezone's. Needs end_at or duration.",
             example="2013-01-01T00:00:00Z",
         ),
         Parameter(
             name="end_at",
             parse=_time,
             expected=TIME_EXPECTED,
-            description="Only records whose _timestamp is before this time. Needs start_at.",
+            description="Only records whose _timestamp is before this time. Needs start_at or "
+            "duration.",
             example="2013-02-01T00:00:00Z",
+        ),
+        Parameter(
+            name="duration",
+            parse=_count,
+            expected="a whole number of periods, at least 1",
+            description="With period: so many periods, from the one that holds start_at, or up to "
+            "the one that holds end_at (now, if neither is given). Where the near end is empty, "
+            "the window slides to the first period that has records.",
+            example="3",
+        ),
+        Parameter(
+            name="inclusive",
+            parse=_flag,
+            expected="true or false",
+            description="true: the range includes the instant end_at, and so the period that it "
+            "begins. Needs start_at and end_at.",
+            example="true",
         ),
         Parameter(
             name="period",
@@ -260,7 +287,7 @@ PARAMETERS: Mapping[str, Parameter] = {
         ),
         Parameter(
             name="limit",
-            parse=_limit,
+            parse=_count,
             expected="a whole number, at least 1",
             description="At most so many records or groups, after sorting.",
             example="10",
@@ -271,6 +298,13 @@ PARAMETERS: Mapping[str, Parameter] = {
             expected="true or false",
             description="With period and group_by: one flat list, a row for each period and group.",
             example="true",
+        ),
+        Parameter(
+            name="format",
+            parse=_format,
+            expected=f"one of {', '.join(FORMATS)}",
+            description="csv: a table (RFC 4180), always flat, with its columns sorted.",
+            example="csv",
         ),
     )
 }

@@ -7,14 +7,18 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, TypeVar, cast
+from datetime import datetime, timedelta
+from typing import Any, Literal, TypeVar, cast
 from urllib.parse import unquote_to_bytes
 from zoneinfo import ZoneInfo
 
+from backdrop.answer import MOST_ROWS
 from backdrop.api.parameters import PARAMETERS, Refused, parse_field, shown
+from backdrop.domain.period import Period
 from backdrop.domain.query import Equals, Filter, Query, Sort, StartsWith
+from backdrop.domain.window import periods_from, periods_to
 from backdrop.errors import MOST_PROBLEMS_LISTED, InvalidQuery, Problem
+from backdrop.storage.port import too_many_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +26,7 @@ class Asked:
     """A GET, understood: the query, its zone, and the range's ends if both were given."""
 
     query: Query
+    format: str
     zone: ZoneInfo
     ends: tuple[datetime, datetime] | None = None
 
@@ -53,9 +58,12 @@ class _Found:
         return self.values.get(name, [])
 
 
-def parse_query(query_string: bytes, *, timezone: str) -> Asked:
+def parse_query(
+    query_string: bytes, *, timezone: str, now: datetime, most_rows: int = MOST_ROWS
+) -> Asked:
     """What the query string asks for; `timezone` is the default of the parameter of that name.
 
+    `now` is where a range without an end ends; no range has more than `most_rows` periods.
     Raises InvalidQuery with every problem (the first `MOST_PROBLEMS_LISTED`), each with its
     `parameter`.
     """
@@ -63,10 +71,14 @@ def parse_query(query_string: bytes, *, timezone: str) -> Asked:
     found = _read_values(_read_texts(query_string, problems), ZoneInfo(timezone), problems)
     for rule in _RULES:
         problems.extend(rule(found))
-    if problems:
-        listed = problems[:MOST_PROBLEMS_LISTED]
-        raise InvalidQuery(problems[0].message, problems=listed, count=len(problems))
-    return _asked(found)
+    if not problems:
+        try:
+            return _asked(found, _window(found, now, most_rows))
+        except OverflowError:
+            message = "the range leaves the calendar: expected years 1 to 9999"
+            problems.append(_problem("invalid_range", message, "duration"))
+    listed = problems[:MOST_PROBLEMS_LISTED]
+    raise InvalidQuery(problems[0].message, problems=listed, count=len(problems))
 
 
 def _problem(code: str, message: str, parameter: str) -> Problem:
@@ -139,9 +151,19 @@ def _unknown(name: str, *, suggest: bool) -> Problem:
 
 def _check_range(found: _Found) -> Iterator[Problem]:
     for given, missing in (("start_at", "end_at"), ("end_at", "start_at")):
-        if found.has(given) and not found.has(missing):
-            message = f"{given} needs {missing}: expected both, or neither"
+        if found.has(given) and not found.has(missing, "duration"):
+            message = f"{given} needs {missing}, or period and duration"
             yield _problem("missing_parameter", message, missing)
+    if found.has("duration") and not found.has("period"):
+        message = "duration needs period: it is a number of periods"
+        yield _problem("missing_parameter", message, "period")
+    both = found.has("start_at") and found.has("end_at")
+    if found.has("duration") and both:
+        message = "duration can't be given with both start_at and end_at; expected one of them"
+        yield _problem("conflicting_parameters", message, "duration")
+    if found.one("inclusive", False) and not both:
+        message = "inclusive needs start_at and end_at"
+        yield _problem("missing_parameter", message, "inclusive")
     start, end = found.one("start_at", None), found.one("end_at", None)
     if start and end and found.sound("start_at", "end_at", "timezone") and start > end:
         message = "start_at is after end_at; expected start_at to be the earlier one"
@@ -168,7 +190,7 @@ def _repeated(names: Iterable[str]) -> list[str]:
 
 def _check_values_key(found: _Found) -> Iterator[Problem]:
     """The answer's nested groups have a key `values` of their own."""
-    if not _is_nested(found) or not found.sound("flatten"):
+    if not _is_nested(found) or not found.sound("flatten", "format"):
         return
     if "values" in found.all("group_by"):
         yield _values_problem("group_by", "flatten=true")
@@ -185,7 +207,12 @@ def _values_problem(parameter: str, way_out: str) -> Problem:
 
 
 def _is_nested(found: _Found) -> bool:
-    return found.has("period") and found.has("group_by") and not found.one("flatten", False)
+    return found.has("period") and found.has("group_by") and not _is_flat(found)
+
+
+def _is_flat(found: _Found) -> bool:
+    """Whether groups are rows of a table: asked for, or needed by the format."""
+    return found.one("flatten", False) or found.one("format", "json") == "csv"
 
 
 def _check_sort(found: _Found) -> Iterator[Problem]:
@@ -200,7 +227,7 @@ def _check_sort(found: _Found) -> Iterator[Problem]:
     elif not found.has("group_by"):
         message = "sort_by can't be used with period alone: that answer is always by time"
         yield _problem("conflicting_parameters", message, "sort_by")
-    elif found.sound("group_by", "collect", "flatten"):
+    elif found.sound("group_by", "collect", "flatten", "format"):
         known = _sort_keys(found)
         if sort.key not in known:
             message = f"sort_by: there is no key {shown(sort.key)}; there are {', '.join(known)}"
@@ -216,7 +243,31 @@ def _sort_keys(found: _Found) -> list[str]:
 _RULES = (_check_range, _check_groups, _check_values_key, _check_sort)
 
 
-def _asked(found: _Found) -> Asked:
+@dataclass(frozen=True, slots=True)
+class _Window:
+    start: datetime | None
+    end: datetime | None
+    slide: Literal["forward", "backward"] | None = None
+
+
+def _window(found: _Found, now: datetime, most_rows: int) -> _Window:
+    """The range of the query. Raises OverflowError for one that leaves the calendar."""
+    start: datetime | None = found.one("start_at", None)
+    end: datetime | None = found.one("end_at", None)
+    if not found.has("duration"):
+        inclusive = end is not None and found.one("inclusive", False)
+        return _Window(start, end + timedelta(microseconds=1) if inclusive and end else end)
+    period, count = found.one("period", Period("day")), found.one("duration", 1)
+    if count > most_rows:
+        raise too_many_rows(most_rows)
+    never_slides = found.has("group_by") and _is_flat(found)
+    if start is not None:
+        return _Window(*periods_from(period, start, count), None if never_slides else "forward")
+    window = periods_to(period, end or now, count)
+    return _Window(*window, None if never_slides else "backward")
+
+
+def _asked(found: _Found, window: _Window) -> Asked:
     query = Query(
         period=found.one("period", None),
         group_by=tuple(found.all("group_by")),
@@ -225,21 +276,26 @@ def _asked(found: _Found) -> Asked:
             *_any_of(Equals, found.all("filter_by")),
             *_any_of(StartsWith, found.all("filter_by_prefix")),
         ),
-        start=found.one("start_at", None),
-        end=found.one("end_at", None),
+        start=window.start,
+        end=window.end,
+        slide=window.slide,
         sort=found.one("sort_by", None),
         limit=found.one("limit", None),
-        flatten=found.one("flatten", False),
+        flatten=_is_flat(found),
     )
-    ends = None if query.start is None or query.end is None else (query.start, query.end)
-    return Asked(query=query, zone=found.zone, ends=ends)
+    start, end = found.one("start_at", None), found.one("end_at", None)
+    ends = None if start is None or end is None else (start, end)
+    return Asked(query=query, format=found.one("format", "json"), zone=found.zone, ends=ends)
 
 
 def _any_of(
     kind: Callable[[str, tuple[Any, ...]], Filter], pairs: Iterable[tuple[str, tuple[Any, ...]]]
 ) -> list[Filter]:
-    """One filter for each field, which any of the field's values passes."""
+    """One filter for each field, which any of the field's values passes.
+
+    Sorted, so that the same question is the same query, however it was put.
+    """
     by_field: dict[str, list[Any]] = {}
     for field, values in pairs:
         by_field.setdefault(field, []).extend(values)
-    return [kind(field, tuple(values)) for field, values in by_field.items()]
+    return [kind(field, tuple(sorted(by_field[field], key=repr))) for field in sorted(by_field)]

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette.responses import Response
 
 from backdrop.answer import answer
 from backdrop.api.auth import readable_bucket
-from backdrop.api.encode import UNPUBLISHED, rows_answer
+from backdrop.api.caching import cache_control, etag_of, has_etag
+from backdrop.api.encode import (
+    CSV,
+    JSON,
+    UNPUBLISHED,
+    Form,
+    StreamedAnswer,
+    csv_form,
+    json_form,
+    rows_answer,
+)
 from backdrop.api.params import Asked, parse_query
 from backdrop.api.routes import BUCKET, Resources, Site
 from backdrop.api.status import get_buckets_status, get_status
@@ -22,11 +34,57 @@ async def get_bucket(request: Request, site: Site) -> Response:
 
 
 def _answer(request: Request, site: Site) -> Response:
-    bucket = readable_bucket(request, site)
-    asked = parse_query(request.scope["query_string"], timezone=bucket.timezone)
-    _refuse_forbidden(asked, bucket)
-    pages = answer(site.storage, bucket, asked.query)
-    return rows_answer(pages, warning=None if bucket.published else UNPUBLISHED)
+    state = site.storage.state(readable_bucket(request, site).name)
+    asked = parse_query(
+        request.scope["query_string"],
+        timezone=state.bucket.timezone,
+        now=site.now(),
+        most_rows=site.limits.most_rows,
+    )
+    _refuse_forbidden(asked, state.bucket)
+    etag = etag_of(asked, state)
+    headers = {"ETag": etag, "Cache-Control": cache_control(state.bucket)}
+    if has_etag(request.headers.get("if-none-match"), etag):
+        return Response(status_code=304, headers=headers)
+    headers |= _extra_headers(asked, state.bucket)
+    with site.answers.making(etag):
+        body = site.answers.get(etag)
+        if body is not None:
+            return Response(body, headers=headers, media_type=_MEDIA_TYPES[asked.format])
+        response = _computed(asked, state.bucket, site, headers)
+        if site.storage.state(state.bucket.name).version != state.version:
+            # A write came between: this may be its answer, which has another ETag.
+            del response.headers["ETag"]
+        elif not isinstance(response, StreamedAnswer):
+            site.answers.put(etag, bytes(response.body))
+    return response
+
+
+def _computed(asked: Asked, bucket: Bucket, site: Site, headers: Mapping[str, str]) -> Response:
+    is_csv = asked.format == "csv"
+    pages = answer(
+        site.storage, bucket, asked.query, with_fields=is_csv, most_rows=site.limits.most_rows
+    )
+
+    def form_of(fields: Sequence[str]) -> Form:
+        if is_csv:
+            return csv_form(sorted(fields))
+        return json_form(None if bucket.published else UNPUBLISHED)
+
+    return rows_answer(pages, form_of, headers)
+
+
+_MEDIA_TYPES = {"json": JSON, "csv": CSV}
+
+
+def _extra_headers(asked: Asked, bucket: Bucket) -> dict[str, str]:
+    """What a table of records needs beside its rows."""
+    if asked.format != "csv":
+        return {}
+    headers = {"Content-Disposition": f'attachment; filename="{bucket.name}.csv"'}
+    if not bucket.published:
+        headers["Warning"] = f'299 - "{UNPUBLISHED}"'
+    return headers
 
 
 def _refuse_forbidden(asked: Asked, bucket: Bucket) -> None:

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from backdrop.api.body import Limits
+from backdrop.api.caching import AnswerCache
 from backdrop.api.middleware import trace
 from backdrop.errors import MethodNotAllowed, NotFound
 from backdrop.storage.port import Storage
@@ -37,6 +38,7 @@ class Site:
     storage: Storage
     admin_hash: str | None
     limits: Limits
+    answers: AnswerCache
     now: Callable[[], datetime]
 
 

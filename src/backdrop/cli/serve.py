@@ -21,12 +21,13 @@ from backdrop.storage.open import duckdb_path, open_storage
 from backdrop.storage.port import Storage
 
 _SERVER = ("host", "port", "store", "workers", "stop_seconds")
+_READING = ("max_rows", "max_cached")
 _WRITING = ("admin_token", "max_body", "max_unpacked")
 _DEFAULT_PORTS = {"both": 3038, "read": 3038, "write": 3039}
 _FORCED = 130
 
 
-@takes_settings(*_SERVER, *_WRITING, "demo")
+@takes_settings(*_SERVER, *_READING, *_WRITING, "demo")
 def serve(settings: Settings) -> None:
     """Run both APIs on one port.
 
@@ -36,7 +37,7 @@ def serve(settings: Settings) -> None:
     _serve(settings, "both")
 
 
-@takes_settings(*_SERVER)
+@takes_settings(*_SERVER, *_READING)
 def read(settings: Settings) -> None:
     """Run the read API alone, on a store that several processes can share."""
     _serve(settings, "read")
@@ -59,7 +60,12 @@ def _serve(settings: Settings, apis: Apis) -> None:
             storage=storage,
             apis=apis,
             admin_token=admin_token.reveal() if admin_token else None,
-            limits=Limits(body_as_sent=settings.max_body, body_unpacked=settings.max_unpacked),
+            limits=Limits(
+                body_as_sent=settings.max_body,
+                body_unpacked=settings.max_unpacked,
+                most_rows=settings.max_rows,
+                cached_answers=settings.max_cached,
+            ),
         )
 
         def ready() -> None:

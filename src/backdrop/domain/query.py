@@ -85,6 +85,13 @@ class Query:
         return self.period is None and not self.group_by
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """The keys of each row of a flat answer of groups."""
+        times = ("_start_at", "_end_at") if self.period else ()
+        collected = (key for collect in self.collect for key in collect.keys)
+        return (*self.group_by, *times, "_count", *collected)
+
+    @property
     def reductions(self) -> tuple[tuple[str, Reduction], ...]:
         """Every (field, reduction) that the collects need, each once, in a fixed order."""
         wanted = (pair for collect in self.collect for pair in collect.reductions)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +24,7 @@ from backdrop.storage.port import (
     KNOWN_HASH,
     RECORDS_A_PAGE,
     BucketState,
+    Reading,
     address_taken,
     no_record,
     no_token,
@@ -50,7 +52,7 @@ class MemoryStorage:
         self._clock = clock
         self._lock = threading.RLock()
         self._shelves: dict[str, _Shelf] = {}
-        self._version = 0
+        self._version = time.time_ns()  # so that no version comes again after a restart
 
     # -- buckets ----------------------------------------------------------------------------
 
@@ -93,7 +95,7 @@ class MemoryStorage:
     def state(self, name: str) -> BucketState:
         with self._lock:
             shelf = self._shelf(name)
-            return BucketState(shelf.version, len(shelf.records), shelf.last_written)
+            return BucketState(shelf.bucket, shelf.version, len(shelf.records), shelf.last_written)
 
     # -- tokens -----------------------------------------------------------------------------
 
@@ -161,10 +163,12 @@ class MemoryStorage:
     # -- reading ----------------------------------------------------------------------------
 
     @contextmanager
-    def records(self, bucket: str, query: Query) -> Iterator[Iterator[Sequence[Record]]]:
-        found = _sorted(query, self._matching(bucket, query))[: query.limit]
-        yield (
-            found[place : place + RECORDS_A_PAGE] for place in range(0, len(found), RECORDS_A_PAGE)
+    def records(self, bucket: str, query: Query, *, with_fields: bool = False) -> Iterator[Reading]:
+        matching = self._matching(bucket, query)
+        found = _sorted(query, matching)[: query.limit]
+        yield Reading(
+            (found[at : at + RECORDS_A_PAGE] for at in range(0, len(found), RECORDS_A_PAGE)),
+            sorted({name for record in matching for name in record}) if with_fields else (),
         )
 
     def groups(self, bucket: str, query: Query, *, most_rows: int) -> Groups:

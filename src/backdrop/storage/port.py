@@ -28,15 +28,27 @@ RECORDS_A_PAGE = 2_000
 
 @dataclass(frozen=True, slots=True)
 class BucketState:
-    """What a store knows of a bucket beside its settings.
+    """What a store knows of a bucket at one moment.
 
     `version` grows with every write and every change of settings, and is never used twice in a
     store, not even by a later bucket of the same name.
     """
 
+    bucket: Bucket
     version: int
     records: int
     last_written: datetime | None
+
+
+class Reading(Iterator[Sequence[Record]]):
+    """The pages of records that are being read. `fields`: the fields that occur, if asked for."""
+
+    def __init__(self, pages: Iterator[Sequence[Record]], fields: Sequence[str] = ()) -> None:
+        self._pages = pages
+        self.fields = fields
+
+    def __next__(self) -> Sequence[Record]:
+        return next(self._pages)
 
 
 class Storage(Protocol):
@@ -64,7 +76,7 @@ class Storage(Protocol):
         """Remove the bucket with its records, settings and tokens."""
 
     def state(self, name: str) -> BucketState:
-        """The bucket's version, its number of records, and when it was last written."""
+        """The bucket with its version, its number of records, and when it was last written."""
 
     # -- tokens -----------------------------------------------------------------------------
 
@@ -107,14 +119,15 @@ class Storage(Protocol):
     # -- reading ----------------------------------------------------------------------------
 
     def records(
-        self, bucket: str, query: Query
-    ) -> AbstractContextManager[Iterator[Sequence[Record]]]:
+        self, bucket: str, query: Query, *, with_fields: bool = False
+    ) -> AbstractContextManager[Reading]:
         """The matching records of a raw query, in pages, sorted and cut as the query says.
 
         Without `sort`, by `_timestamp`, records without one last. With it, booleans, numbers,
         strings (times for a time field), each in the order of `order_key`, records without the
         field or with null last whatever the direction. Ties and the rest in the order in which
-        they were stored, whatever the direction. Every page is of the same moment. Memory does not
+        they were stored, whatever the direction. `with_fields` asks for the fields that any
+        matching record has, cut off or not. Every page is of the same moment. Memory does not
         grow with the number of records. The context's end frees what the reading holds.
         """
 

@@ -25,10 +25,16 @@ from backdrop.storage.duckdb.columns import to_records
 from backdrop.storage.duckdb.groups import no_groups, to_groups
 from backdrop.storage.duckdb.known_ids import IdsByTable
 from backdrop.storage.duckdb.slices import cuts, select_sample, select_slices, tiers
-from backdrop.storage.duckdb.sql import Statement, period_start, select_groups, select_records
+from backdrop.storage.duckdb.sql import (
+    Statement,
+    period_start,
+    select_groups,
+    select_presence,
+    select_records,
+)
 from backdrop.storage.duckdb.transaction import State, Transaction, read_state
 from backdrop.storage.duckdb.writer import Writer
-from backdrop.storage.port import RECORDS_A_PAGE, BucketState, not_found, too_many_rows
+from backdrop.storage.port import RECORDS_A_PAGE, BucketState, Reading, not_found, too_many_rows
 
 T = TypeVar("T")
 
@@ -89,7 +95,7 @@ class DuckDBStorage:
 
     def state(self, name: str) -> BucketState:
         table = self._table(name)
-        return BucketState(table.version, table.records, table.last_written)
+        return BucketState(table.bucket, table.version, table.records, table.last_written)
 
     # -- tokens -----------------------------------------------------------------------------
 
@@ -128,12 +134,13 @@ class DuckDBStorage:
     # -- reading ----------------------------------------------------------------------------
 
     @contextmanager
-    def records(self, bucket: str, query: Query) -> Iterator[Iterator[Sequence[Record]]]:
+    def records(self, bucket: str, query: Query, *, with_fields: bool = False) -> Iterator[Reading]:
         with self._snapshot(bucket) as (cursor, table):
+            fields = _fields(cursor, table, query) if with_fields else ()
             statements = self._selects(cursor, table, query)
             _run(cursor, next(statements))  # what can go wrong shows before the first page
             limit = table.records if query.limit is None else query.limit
-            yield _pages(cursor, table, statements, limit)
+            yield Reading(_pages(cursor, table, statements, limit), fields)
 
     def groups(self, bucket: str, query: Query, *, most_rows: int) -> Groups:
         with self._snapshot(bucket) as (cursor, table):
@@ -244,6 +251,13 @@ class DuckDBStorage:
 
 _LONGEST_PUBLISHING = 10.0
 """Seconds; far more than it takes to get from a commit to its publishing."""
+
+
+def _fields(cursor: duckdb.DuckDBPyConnection, table: Table, query: Query) -> list[str]:
+    """The fields that the matching records have."""
+    (found,) = _run(cursor, select_presence(query, table)).fetchall()
+    names = (field for (field, _), some in zip(table.columns, found, strict=True) if some)
+    return sorted(set(names))
 
 
 def _run(cursor: duckdb.DuckDBPyConnection, statement: Statement) -> duckdb.DuckDBPyConnection:

@@ -114,6 +114,15 @@ def select_records(query: Query, table: Table) -> Statement:
     return statement
 
 
+def select_presence(query: Query, table: Table) -> Statement:
+    """One row: for each of `table.columns`, whether any matching record has something in it."""
+    statement = Statement()
+    conditions = conditions_of(statement, query, table)
+    columns = [f"count({column}) > 0" for column in record_columns(table)]
+    statement.text = select(columns, table, conditions)
+    return statement
+
+
 def record_columns(table: Table) -> list[str]:
     return [quoted(name) for name in table.columns.values()]
 

@@ -1,0 +1,91 @@
+"""Answers that need not be computed again: ETags, Cache-Control, the cache of recent answers."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from backdrop.api.params import Asked
+from backdrop.domain.bucket import Bucket
+from backdrop.storage.port import BucketState
+
+
+def etag_of(asked: Asked, state: BucketState) -> str:
+    """The strong ETag of an answer, known before the query runs.
+
+    It is made of the bucket's version, which every write and every change of its settings moves,
+    and of what was asked, with its window resolved. The order of parameters does not matter, but
+    where it shows in the answer.
+    """
+    parts = (state.bucket.name, state.version, asked.format, asked.query)
+    digest = hashlib.sha256(repr(parts).encode()).digest()
+    return f'"{base64.urlsafe_b64encode(digest[:18]).decode()}"'
+
+
+def has_etag(if_none_match: str | None, etag: str) -> bool:
+    """Whether the header `If-None-Match` (RFC 9110, 13.1.2) names the ETag: a weak comparison."""
+    if if_none_match is None:
+        return False
+    named = (one.strip().removeprefix("W/") for one in if_none_match.split(","))
+    return any(one in ("*", etag) for one in named)
+
+
+def cache_control(bucket: Bucket) -> str:
+    """How long an answer of the bucket may be kept by whoever got it."""
+    if not bucket.published or bucket.read_token_required:
+        return "no-cache"
+    return f"max-age={120 if bucket.realtime else 1800}, must-revalidate"
+
+
+class AnswerCache:
+    """The bodies of recent answers by their ETags, `most_bytes` at most, the last used kept.
+
+    An ETag is of one version of a bucket, so nothing here is ever out of date.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._lock = threading.Lock()
+        self._bodies: OrderedDict[str, bytes] = OrderedDict()
+        self._bytes = 0
+        self._making: dict[str, tuple[threading.Lock, int]] = {}
+
+    def get(self, etag: str) -> bytes | None:
+        with self._lock:
+            body = self._bodies.get(etag)
+            if body is not None:
+                self._bodies.move_to_end(etag)
+            return body
+
+    def put(self, etag: str, body: bytes) -> None:
+        """Keep the body; one that would take more than a tenth of the room is not kept."""
+        if len(body) * 10 > self._most_bytes:
+            return
+        with self._lock:
+            if etag not in self._bodies:
+                self._bodies[etag] = body
+                self._bytes += len(body)
+            while self._bytes > self._most_bytes:
+                _, gone = self._bodies.popitem(last=False)
+                self._bytes -= len(gone)
+
+    @contextmanager
+    def making(self, etag: str) -> Iterator[None]:
+        """Only one thread at a time makes the answer of an ETag; the others wait, and find it."""
+        with self._lock:
+            turn, waiting = self._making.get(etag, (threading.Lock(), 0))
+            self._making[etag] = (turn, waiting + 1)
+        try:
+            with turn:
+                yield
+        finally:
+            with self._lock:
+                turn, waiting = self._making[etag]
+                if waiting == 1:
+                    del self._making[etag]
+                else:
+                    self._making[etag] = (turn, waiting - 1)
