@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx2
 import pytest
@@ -93,6 +94,56 @@ def test_counts_by_period(server: Server, period: Callable[[datetime], str]) -> 
     assert {row["_start_at"]: row["_count"] for row in rows} == counted(
         lambda flight: period(flight["time"])
     )
+
+
+def local_start(time: datetime, period: str, zone: ZoneInfo) -> str:
+    """Where the local period of a flight begins, from `zoneinfo` alone.
+
+    New York and London change their clocks at full hours of UTC and never at midnight.
+    """
+    if period == "hour":
+        return hour(time)
+    midnight = datetime.combine(time.astimezone(zone).date(), datetime.min.time())
+    if period == "week":
+        midnight -= timedelta(days=midnight.weekday())
+    if period == "month":
+        midnight = midnight.replace(day=1)
+    return midnight.replace(tzinfo=zone).astimezone(UTC).isoformat()
+
+
+@pytest.mark.parametrize("period", ["hour", "day", "week", "month"])
+@pytest.mark.parametrize("zone", ["America/New_York", "Europe/London"])
+def test_counts_by_local_period(server: Server, zone: str, period: str) -> None:
+    """Hours, days, weeks and months of a zone agree with what zoneinfo says of each flight."""
+    rows = get(server, f"period={period}&timezone={zone}")
+    assert {row["_start_at"]: row["_count"] for row in rows} == counted(
+        lambda flight: local_start(flight["time"], period, ZoneInfo(zone))
+    )
+    assert all(row["_start_at"] < row["_end_at"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("zone", "date", "hours"),
+    [
+        ("America/New_York", "2013-03-10", 23),
+        ("America/New_York", "2013-11-03", 25),
+        ("Europe/London", "2013-03-31", 23),
+        ("Europe/London", "2013-10-27", 25),
+    ],
+)
+def test_days_on_which_clocks_change(server: Server, zone: str, date: str, hours: int) -> None:
+    """Such a day is one row of 23 or 25 hours, and has as many hours, filled, that sum to it."""
+    following = (datetime.fromisoformat(date) + timedelta(days=1)).date()
+    range_ = f"timezone={zone}&start_at={date}&end_at={following}"
+    (whole,) = get(server, f"period=day&{range_}")
+    rows = get(server, f"period=hour&{range_}")
+    begin, end = (datetime.fromisoformat(whole[key]) for key in ("_start_at", "_end_at"))
+    assert end - begin == timedelta(hours=hours)
+    assert [row["_start_at"] for row in rows] == [
+        (begin + timedelta(hours=n)).isoformat() for n in range(hours)
+    ]
+    assert sum(row["_count"] for row in rows) == whole["_count"]
+    assert whole["_count"] == sum(begin <= flight["time"] < end for flight in flights())
 
 
 def test_mean_delay_by_origin_and_month(server: Server) -> None:
