@@ -14,6 +14,7 @@ from backdrop import __version__
 from backdrop.api import admin_app, read_app, write_app
 from backdrop.api.body import Limits
 from backdrop.api.caching import AnswerCache
+from backdrop.api.describe import described
 from backdrop.api.middleware import Cors, ErrorAnswers, Observed
 from backdrop.api.routes import Resources, Site, merge, serve
 from backdrop.domain.token import hash_token
@@ -27,6 +28,11 @@ _RESOURCES: Mapping[Apis, Resources] = {
     "both": merge(read_app.RESOURCES, _WRITE),
     "read": read_app.RESOURCES,
     "write": _WRITE,
+}
+_TITLES: Mapping[Apis, str] = {
+    "both": "Backdrop",
+    "read": "Backdrop's read API",
+    "write": "Backdrop's write API",
 }
 
 _can_be_sent = re.compile(r"[\x21-\x7e]+").fullmatch
@@ -63,7 +69,8 @@ def create_app(
         observe(Started(apis=apis, version=__version__))
         yield
 
-    routed = serve(_RESOURCES[apis], site, lifespan=lifespan)
+    resources = described(_RESOURCES[apis], title=_TITLES[apis])
+    routed = serve(resources, site, lifespan=lifespan)
     answered = ErrorAnswers(routed, observe=observe)
     open_to_pages = Cors(answered, applies=_CORS_APPLIES[apis])
     return Observed(open_to_pages, observe=observe)

@@ -82,12 +82,13 @@ def serve(resources: Resources, site: Site, *, lifespan: Lifespan) -> ASGIApp:
     routes = [
         Route(address, endpoint=_Resource(path, handlers, site))
         for path, handlers in resources.items()
-        for address in _addresses(path)
+        for address in addresses(path)
     ]
     return Router(routes, redirect_slashes=False, default=_nowhere, lifespan=lifespan)
 
 
-def _addresses(path: str) -> tuple[str, ...]:
+def addresses(path: str) -> tuple[str, ...]:
+    """The paths under which a table's path is served: a bucket's under its second address too."""
     if path.startswith(BUCKET):
         return (path, _SECOND_ADDRESS + path.removeprefix(BUCKET))
     return (path,)
