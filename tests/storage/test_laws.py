@@ -137,7 +137,7 @@ def test_nested_and_flat_say_the_same(
 
 @given(
     writes=WRITES,
-    day=st.dates(datetime(2009, 1, 1).date(), datetime(2014, 1, 1).date()),
+    day=st.dates(date(2009, 1, 1), date(2014, 1, 1)),
     zone=zones(),
 )
 def test_filled_periods_are_those_of_the_range(
