@@ -23,9 +23,9 @@ Schema: TypeAlias = dict[str, Any]
 _OPEN_FIELD = "[A-Za-z][A-Za-z0-9_]{1,63}"
 _TIME_FIELD = "|".join(sorted(TIME_FIELDS))
 _FIELD = f"(?:{_OPEN_FIELD}|{'|'.join(sorted(RESERVED_FIELDS))})"
-_CLOCK = "[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.][0-9]{1,9})?)?"
-_DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_TIME = f"{_DATE}(?:[T ]{_CLOCK}(?:Z|[+-][0-9]{{2}}:?[0-5][0-9])?)?"
+_CLOCK = "(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:[.][0-9]{1,9})?)?"
+_DATE = "[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
+_TIME = f"{_DATE}(?:[T ]{_CLOCK}(?:Z|[+-](?:[01][0-9]|2[0-3]):?[0-5][0-9])?)?"
 _QUERY_TIME = _TIME.replace("[+-]", "[+ -]")  # a plus sign that was not encoded arrives as a blank
 _ADDRESS_PART = "[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 
@@ -250,8 +250,8 @@ def _buckets() -> dict[str, Schema]:
         **settings,
     }
     token: Schema = {
-        **_TOKEN_TEXT,
-        "description": "On creation only: the first write token, if not to be made by the server.",
+        **_or_null(_TOKEN_TEXT),
+        "description": "On creation only: the first write token, if the server is not to make it.",
     }
     return {
         "Bucket": _object(named),
