@@ -148,7 +148,7 @@ def _operation(operation: Operation, name: str) -> Json:
         described["requestBody"] = _body(operation)
     described["responses"] = {
         **{str(status): _answer(operation, status) for status in operation.answers},
-        **{str(status): _error_ref(status) for status in (*operation.errors, 500)},
+        **{str(status): _error_ref(status) for status in sorted({*operation.errors, 500})},
     }
     return described
 
