@@ -201,7 +201,7 @@ def words_for(name: str) -> str:
     """What a setting is, for `--help`, with its variable and its default."""
     found = FIELDS[name]
     size = found.metadata["parse"] is _size
-    shown = f"{found.default // 2**20}MiB" if size else found.default
+    shown = f"{int(str(found.default)) // 2**20}MiB" if size else found.default
     default = "" if found.default in (None, False) else f" [{shown}]"
     return f"{found.metadata['help']}{default} (env: {variable(name)})"
 

@@ -1007,8 +1007,8 @@ class StorageContract:
     FILTERED = (
         "a", "A", "ab", "a%", "a%b", "a_", "axb", "%", "_", "\\", "a\\b", "\\%", "'", "a'b", '"',
         "", "é", "e\u0301", "😀", "😀x", "\0", "a\0b", "1", "1.0", "true", "null", 1, 1.0, 1.5,
-        True, False, 0, -0.0, 0.0, None, 2**53, 2**53 + 1, 2.0**53, INT64_MAX, INT64_MAX - 1, 2.0**63,
-        INT64_MIN, -(2.0**63), 1e300, 0.1, 5e-324,
+        True, False, 0, -0.0, 0.0, None, 2**53, 2**53 + 1, 2.0**53, INT64_MAX, INT64_MAX - 1,
+        2.0**63, INT64_MIN, -(2.0**63), 1e300, 0.1, 5e-324,
     )  # fmt: skip
 
     def test_equals_is_by_value_and_type(self, storage: Storage) -> None:
