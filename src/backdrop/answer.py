@@ -32,9 +32,9 @@ def answer(
     """The rows of the answer, in pages: records may be many, and come as they are read.
 
     The rows of groups come as one page, if they are not many. `with_fields` asks for the fields
-    that records have; those of a flat answer of groups are known. Whatever can go wrong with the query itself is raised on
-    entering: InvalidQuery, also for an answer of groups past `most_rows`, gaps included. Leaving
-    the context frees what the reading holds.
+    that records have; those of a flat answer of groups are known. Whatever can go wrong with the
+    query itself is raised on entering: InvalidQuery, also for an answer of groups past `most_rows`,
+    gaps included. Leaving the context frees what the reading holds.
     """
     if query.is_raw:
         with storage.records(bucket.name, query, with_fields=with_fields) as reading:
