@@ -232,6 +232,6 @@ class Stores(RuleBasedStateMachine):
 
 
 Stores.TestCase.settings = settings(
-    max_examples=400 if LONG else 25, stateful_step_count=50 if LONG else 30
+    max_examples=400 if LONG else 20, stateful_step_count=50 if LONG else 25
 )
 TestStores = Stores.TestCase
