@@ -15,8 +15,8 @@ import duckdb
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.period import FIRST_INSTANT, Period, Segment, segments
 from backdrop.domain.query import Query
-from backdrop.domain.record import Records
 from backdrop.domain.shape import Groups
+from backdrop.domain.table import Records
 from backdrop.domain.token import Token
 from backdrop.domain.values import TIMESTAMP, Record
 from backdrop.errors import NotFound, StorageUnavailable
