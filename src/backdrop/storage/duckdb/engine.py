@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -341,9 +342,20 @@ def _open(path: Path) -> duckdb.DuckDBPyConnection:
                 f"can't open {path}: it has layout {found}, and this Backdrop knows {FORMAT}"
             )
     except duckdb.Error as error:
-        reason = str(error).splitlines()[0]
-        raise StorageUnavailable(f"can't open {path}: {reason}") from error
+        raise StorageUnavailable(f"can't open {path}: {_reason(error)}") from error
     return connection
+
+
+def _reason(error: duckdb.Error) -> str:
+    """Why a file can't be opened, in words for who started the program."""
+    reason = str(error).splitlines()[0]
+    holder = re.search(r"Conflicting lock is held in .*?\(PID (\d+)\)", reason)
+    if holder is None:
+        return reason
+    return (
+        f"the process {holder[1]} has it open, and only one can: stop that one, or choose another "
+        "file with --store"
+    )
 
 
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
