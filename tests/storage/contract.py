@@ -11,8 +11,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from itertools import chain
+from itertools import chain, permutations
 from typing import Any
 
 import pytest
@@ -33,7 +34,8 @@ from backdrop.domain.table import Records
 from backdrop.domain.times import parse_instant
 from backdrop.domain.token import Token, hash_token
 from backdrop.domain.values import INT64_MAX, INT64_MIN, Record, order_key, shown
-from backdrop.errors import Conflict, InvalidQuery, NotFound
+from backdrop.errors import Conflict, InvalidQuery, InvalidRecords, InvalidSettings, NotFound
+from backdrop.storage.memory import MemoryStorage
 from backdrop.storage.port import (
     KNOWN_HASH,
     RECORDS_A_PAGE,
@@ -248,6 +250,52 @@ class StorageContract:
         assert read(storage, "others") == [{"_id": "x", "aa": "text", "bb": None}]
         storage.drop_bucket("things")
         assert read(storage, "others") == [{"_id": "x", "aa": "text", "bb": None}]
+
+    def test_changes_of_settings_do_not_lose_each_other(self, storage: Storage) -> None:
+        """Two at once are one after the other."""
+        storage.put_bucket(Bucket(name="changed", max_age_expected=1))
+
+        def grow(bucket: Bucket) -> Bucket:
+            return dataclasses.replace(bucket, max_age_expected=(bucket.max_age_expected or 0) + 1)
+
+        with ThreadPoolExecutor(8) as pool:
+            for done in [pool.submit(storage.change_bucket, "changed", grow) for _ in range(40)]:
+                done.result()
+        assert storage.bucket("changed").max_age_expected == 41
+
+    def test_a_change_of_settings_makes_no_bucket(self, storage: Storage) -> None:
+        """One that is gone stays gone; what the change raises is raised, and changes nothing."""
+        with pytest.raises(NotFound):
+            storage.change_bucket("nowhere", lambda bucket: bucket)
+        storage.put_bucket(Bucket(name="changed"))
+
+        def refuse(bucket: Bucket) -> Bucket:
+            raise InvalidSettings(bucket.name, code="invalid_setting")
+
+        with pytest.raises(InvalidSettings):
+            storage.change_bucket("changed", refuse)
+        assert storage.bucket("changed") == Bucket(name="changed")
+
+    def test_a_bucket_may_have_so_many_fields_and_no_more(self, storage: Storage) -> None:
+        """Over all writes; what is refused changes nothing, and a replacement begins anew."""
+        storage.put_bucket(Bucket(name="wide"))
+
+        def row(first: int, last: int) -> Records:
+            return batch({"_id": f"{first}", **{f"field_{n}": n for n in range(first, last)}})
+
+        storage.save("wide", row(0, 990))
+        storage.save("wide", row(980, 1_000))
+        for write in (
+            lambda: storage.save("wide", row(1_000, 1_001)),
+            lambda: storage.replace("wide", row(0, 1_001)),
+            lambda: storage.update("wide", "0", lambda stored: {**stored, "more": 1}),
+        ):
+            with pytest.raises(InvalidRecords) as error:
+                write()
+            assert error.value.problems[0].code == "too_many_fields"
+        assert [record["_id"] for record in read(storage, "wide")] == ["0", "980"]
+        storage.replace("wide", row(5_000, 6_000))
+        assert len(read(storage, "wide")) == 1
 
     def test_many_buckets(self, storage: Storage) -> None:
         names = [f"bucket-{n:03}" for n in range(100)]
@@ -1620,6 +1668,86 @@ class StorageContract:
 
         in_threads([run(thread) for thread in range(6)])
         assert read(storage) == []
+
+    WAITING: tuple[tuple[Callable[[Storage], Any], ...], ...] = (
+        (
+            lambda s: s.save("things", batch({"_id": "x", "aa": 1}, {"_id": "y"})),
+            lambda s: s.save("things", batch({"_id": "x", "aa": 2})),
+            lambda s: s.save("things", batch({"_id": "n", "bb": "text"}, new=True)),
+        ),
+        (
+            lambda s: s.save("things", batch({"_id": "x", "aa": "new"}, {"_id": "old"})),
+            lambda s: s.delete("things", "old"),
+            lambda s: s.update("things", "old", lambda record: {**record, "cc": 2.5}),
+        ),
+        (
+            lambda s: s.save("things", batch({"_id": "x", "aa": 1}, {"_id": "old", "bb": None})),
+            lambda s: s.replace("things", batch({"_id": "z"}, {"_id": "x", "aa": "all"})),
+            lambda s: s.save("things", batch({"_id": "z", "aa": 3})),
+            lambda s: s.put_bucket(dataclasses.replace(THINGS, realtime=True)),
+        ),
+        (
+            lambda s: s.save("things", batch({"_id": "x"})),
+            lambda s: s.drop_bucket("things"),
+            lambda s: s.put_bucket(THINGS),
+            lambda s: s.save("things", batch({"_id": "y", "old": 1})),
+        ),
+    )
+    """Writes that may come to wait at the same time, and meet."""
+
+    @pytest.mark.parametrize("writes", WAITING)
+    def test_writes_that_wait_together_are_done_one_after_the_other(
+        self, storage: Storage, writes: Sequence[Callable[[Storage], Any]]
+    ) -> None:
+        """While one write takes its time others come: they end as they would in some order."""
+
+        def prepared(store: Storage) -> Storage:
+            store.put_bucket(THINGS)
+            store.save("things", batch({"_id": "old", "aa": 0}, {"_id": "kept", "aa": True}))
+            return store
+
+        def attempt(store: Storage, write: Callable[[Storage], Any]) -> None:
+            with contextlib.suppress(NotFound):
+                write(store)
+
+        def contents(store: Storage) -> Any:
+            if not store.buckets():
+                return None
+            return [exact(row) for row in read(store)], store.state("things").records
+
+        expected = []
+        for order in permutations(writes):
+            alone = prepared(MemoryStorage())
+            for write in order:
+                attempt(alone, write)
+            expected.append(contents(alone))
+
+        storage.put_bucket(Bucket(name="others"))
+        storage.save("others", batch({"_id": "slow"}))
+        prepared(storage)
+        begun, go_on = threading.Event(), threading.Event()
+
+        def take_time(record: Record) -> Record:
+            begun.set()
+            go_on.wait(30)
+            return record
+
+        threads = [
+            threading.Thread(target=attempt, args=[storage, write])
+            for write in (lambda s: s.update("others", "slow", take_time), *writes)
+        ]
+        threads[0].start()
+        assert begun.wait(30)
+        for thread in threads[1:]:
+            thread.start()
+        time.sleep(0.05)  # so that they do wait together; the law holds if they don't
+        go_on.set()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive(), "a write hangs"
+        storage.drop_bucket("others")
+        for store in self.and_reopened(storage):
+            assert contents(store) in expected
 
     def test_no_update_is_lost(self, storage: Storage) -> None:
         storage.save("things", batch({"_id": "x", "aa": 0}, {"_id": "y", "aa": 0}))
