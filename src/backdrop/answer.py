@@ -17,6 +17,9 @@ from backdrop.storage.port import Reading, Storage, too_many_rows
 MOST_ROWS = 1_000_000
 """How many rows an answer of groups may have, where nothing else is said."""
 
+_COLUMNS_OF_A_ROW = 10
+"""Rows may have so many columns, on the average, before fewer of them are allowed."""
+
 Rows = Sequence[dict[str, Any]]
 
 
@@ -44,6 +47,8 @@ def answer(
 
 
 def _grouped(storage: Storage, bucket: Bucket, query: Query, most_rows: int) -> Iterator[list[Row]]:
+    # A row has as many cells as the query has columns: many columns leave room for fewer rows.
+    most_rows = max(1, min(most_rows, most_rows * _COLUMNS_OF_A_ROW // len(query.columns)))
     axis = _axis(query, most_rows)
     groups = storage.groups(bucket.name, query, most_rows=most_rows)
     moved = slid(query, set(groups.starts or ()))

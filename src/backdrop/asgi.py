@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
+from anyio import CapacityLimiter
 from starlette.types import ASGIApp, Scope
 
 from backdrop import __version__
@@ -61,6 +62,7 @@ def create_app(
         admin_hash=None if admin_token is None else hash_token(admin_token),
         limits=limits,
         answers=AnswerCache(limits.cached_answers),
+        readers=CapacityLimiter(limits.readers),
         now=now,
     )
 

@@ -32,6 +32,17 @@ def schema_check(bucket: Bucket) -> SchemaCheck | None:
     return _compiled(msgspec.json.encode(bucket.schema))
 
 
+_MOST_CHARACTERS = 300
+
+
+def _short(message: str) -> str:
+    """The message, which repeats the value that it is about: however long that is."""
+    if len(message) <= _MOST_CHARACTERS:
+        return message
+    half = _MOST_CHARACTERS // 2
+    return f"{message[:half]} … {message[-half:]}"
+
+
 def _refuse(address: str) -> None:
     """Schemas stand alone: nothing is fetched for one, from the network or from a file."""
     raise ValueError(f"{address} is outside the schema; put it under $defs")
@@ -45,7 +56,7 @@ def _compiled(schema: bytes) -> SchemaCheck:
         if validator.is_valid(record):
             return ()
         return [
-            (str(error.instance_path[0]) if error.instance_path else None, error.message)
+            (str(error.instance_path[0]) if error.instance_path else None, _short(error.message))
             for error in validator.iter_errors(record)
         ]
 

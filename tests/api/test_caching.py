@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -211,6 +212,27 @@ def test_one_thread_makes_while_the_others_wait() -> None:
     for thread in threads:
         thread.join()
     assert len(made) == 1
+
+
+def test_an_answer_that_is_not_kept_is_made_by_all_at_once() -> None:
+    """Those that waited for an answer which is too large to keep don't wait for each other."""
+    cache = AnswerCache(10)
+    together = threading.Barrier(4)
+    passed: list[int] = []
+
+    def ask() -> None:
+        with cache.making("tag"):
+            passed.append(together.wait(timeout=20))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    with cache.making("tag"):
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)  # until all of them wait
+        assert not passed
+    for thread in threads:
+        thread.join()
+    assert len(passed) == 4
 
 
 def test_if_none_match() -> None:

@@ -223,7 +223,12 @@ BAD: tuple[tuple[str, list[tuple[str, str]]], ...] = (
     ("filter_by=$or:x", [("invalid_field_name", "filter_by")]),
     ("filter_by=_foo:x", [("invalid_field_name", "filter_by")]),
     ("filter_by=_timestamp:yesterday", [("invalid_timestamp", "filter_by")]),
-    ("filter_by=aa:%00", [("invalid_parameter", "filter_by")]),
+    ("group_by=aa%00", [("invalid_parameter", "group_by")]),
+    ("&".join(["filter_by=aa:b"] * 101), [("too_many_parameters", "filter_by")]),
+    (
+        "period=day&inclusive=true&start_at=9999-12-31&end_at=9999-12-31T23:59:59.999999",
+        [("invalid_range", "end_at")],
+    ),
     ("filter_by=aa:%ff", [("invalid_parameter", "filter_by")]),
     ("filter_by=aa:%ED%A0%80", [("invalid_parameter", "filter_by")]),
     ("filter_by_prefix=aa", [("invalid_parameter", "filter_by_prefix")]),

@@ -364,3 +364,50 @@ def test_a_read_is_one_log_line(licences: Desk) -> None:
         "licences",
         200,
     )
+
+
+# -- bounds ------------------------------------------------------------------------------------
+
+
+def test_many_columns_leave_room_for_fewer_rows(desk: Desk) -> None:
+    """What is bounded is how much an answer may be, not only how long."""
+    desk.make("things")
+    year = "period=hour&start_at=2010-01-01&end_at=2040-01-01"
+    collects = "&".join(f"collect=f{n:02d}" for n in range(50))
+    assert desk.client.get(f"/things?{year}").status_code == 200
+    answer = desk.client.get(f"/things?{year}&{collects}")
+    assert (answer.status_code, codes(answer)) == (400, ["too_many_rows"])
+
+
+def test_a_relative_window_that_stays_is_one_query(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a window that slides is asked for twice."""
+    token = desk.make("things")
+    desk.client.post("/things", headers=token, json={"_timestamp": "2013-03-05", "aa": 1})
+    asked: list[Query] = []
+    groups = desk.storage.groups
+
+    def counted(bucket: str, query: Query, **options: Any) -> Any:
+        asked.append(query)
+        return groups(bucket, query, **options)
+
+    monkeypatch.setattr(desk.storage, "groups", counted)
+    desk.client.get("/things?period=month&duration=1&end_at=2013-04-01")
+    assert len(asked) == 1
+    desk.client.get("/things?period=month&duration=2&end_at=2013-05-01")
+    assert len(asked) == 3
+
+
+def test_a_value_may_hold_any_character_and_be_filtered_by(desk: Desk) -> None:
+    """Control characters too: they are values like any other."""
+    token = desk.make("things", **OPEN)
+    desk.client.post("/things", headers=token, json=[{"aa": "a\tb"}, {"aa": "a\0b"}])
+    for text in ("a%09b", "a%00b"):
+        assert len(desk.client.get(f"/things?filter_by=aa:{text}").json()["data"]) == 1
+
+
+def test_a_zone_whose_plus_arrived_as_a_blank(desk: Desk) -> None:
+    """As in times: no zone's name holds a blank."""
+    desk.make("things")
+    assert desk.client.get("/things?period=day&timezone=Etc/GMT+5").status_code == 200

@@ -433,3 +433,29 @@ def test_apart_each_api_has_its_own_routes_alone(desk: Desk) -> None:
     assert reading.get("/_buckets", headers=desk.admin).status_code == 404
     assert reading.patch("/things/x", headers=writer, json={"aa": 1}).status_code == 404
     assert writing.get("/_status/buckets").status_code == 404
+
+
+def test_a_batch_of_ever_new_fields_is_refused_at_once(desk: Desk) -> None:
+    """Names that vary where values should: no table is made of them."""
+    token = desk.make("things")
+    for prefix in ("f", "0"):
+        rows = [{f"{prefix}{n}": 1} for n in range(20_000)]
+        answer = desk.client.post("/things", headers=token, json=rows)
+        assert answer.status_code == 400
+        assert answer.json()["errors"][0]["code"] == "too_many_fields"
+
+
+def test_a_bucket_may_have_a_thousand_fields(desk: Desk) -> None:
+    """Over all its records; a PUT begins anew."""
+    token = desk.make("things")
+
+    def post(names: range, method: str = "POST") -> int:
+        row = {f"field_{n}": n for n in names}
+        return desk.client.request(method, "/things", headers=token, json=[row]).status_code
+
+    assert post(range(600)) == 200
+    assert post(range(400, 1_000)) == 200
+    assert post(range(1_000, 1_001)) == 400
+    assert post(range(999)) == 200
+    assert post(range(1_000, 2_000), "PUT") == 200
+    assert post(range(1_001), "PUT") == 400

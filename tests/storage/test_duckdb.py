@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from backdrop.domain.bucket import Bucket
 from backdrop.errors import StorageUnavailable
 from backdrop.storage.duckdb.engine import DuckDBStorage
 from backdrop.storage.port import Storage
@@ -55,3 +56,14 @@ def test_every_error_of_the_driver_stops_at_the_engine() -> None:
     found = [one for one in errors if issubclass(one, Exception) and one is not duckdb.Warning]
     assert len(found) > 10
     assert [one for one in found if not issubclass(one, duckdb.Error)] == []
+
+
+def test_a_file_made_anew_has_versions_of_its_own(tmp_path: Path) -> None:
+    """Caches hang on versions: those of a file that was here before must not come again."""
+    seen = []
+    for name in ("one", "other"):
+        storage = DuckDBStorage(tmp_path / f"{name}.duckdb")
+        storage.put_bucket(Bucket(name="things"))
+        seen.append(storage.state("things").version)
+        storage.close()
+    assert seen[0] < seen[1]

@@ -79,13 +79,15 @@ async def patch_bucket(request: Request, site: Site) -> Response:
     name = request.path_params["name"]
 
     def patch(body: Body) -> Response:
-        base = site.storage.bucket(name)
         if "token" in body:
             raise _invalid("token", "a token can be given only when the bucket is created")
-        bucket = parse_bucket(name, body, base=base)
-        refuse_bad_schema(bucket)
-        site.storage.put_bucket(bucket)
-        return json_answer(bucket.as_json())
+
+        def change(base: Bucket) -> Bucket:
+            bucket = parse_bucket(name, body, base=base)
+            refuse_bad_schema(bucket)
+            return bucket
+
+        return json_answer(site.storage.change_bucket(name, change).as_json())
 
     return await _with_body(request, site, patch)
 

@@ -52,7 +52,7 @@ class AnswerCache:
         self._lock = threading.Lock()
         self._bodies: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
-        self._making: dict[str, tuple[threading.Lock, int]] = {}
+        self._making: dict[str, threading.Event] = {}
 
     def get(self, etag: str) -> bytes | None:
         with self._lock:
@@ -75,17 +75,22 @@ class AnswerCache:
 
     @contextmanager
     def making(self, etag: str) -> Iterator[None]:
-        """Only one thread at a time makes the answer of an ETag; the others wait, and find it."""
+        """One thread makes the answer of an ETag; others that come meanwhile wait, and find it.
+
+        Where it turns out to be one that isn't kept, they go on and make it for themselves.
+        """
         with self._lock:
-            turn, waiting = self._making.get(etag, (threading.Lock(), 0))
-            self._making[etag] = (turn, waiting + 1)
+            made = self._making.get(etag)
+            first = made is None
+            if made is None:
+                made = self._making[etag] = threading.Event()
+        if not first:
+            made.wait()
+            yield
+            return
         try:
-            with turn:
-                yield
+            yield
         finally:
             with self._lock:
-                turn, waiting = self._making[etag]
-                if waiting == 1:
-                    del self._making[etag]
-                else:
-                    self._making[etag] = (turn, waiting - 1)
+                del self._making[etag]
+            made.set()

@@ -31,6 +31,9 @@ JSON = "application/json"
 CSV = "text/csv; charset=utf-8; header=present"
 UNPUBLISHED = "Warning: this bucket is unpublished, and its records may change"
 
+SECONDS_A_CHUNK = 60.0
+"""How long a client may take for each chunk of a streamed answer before it is broken off."""
+
 _encoder = msgspec.json.Encoder()
 
 
@@ -175,7 +178,10 @@ class StreamedAnswer(Response):
         )
         separator = self._form.before
         while scope["method"] != "HEAD" and (chunk := await run_sync(self._chunks.next)):
-            await send({"type": "http.response.body", "body": separator + chunk, "more_body": True})
+            with anyio.fail_after(SECONDS_A_CHUNK):  # a reader that stops holds a snapshot open
+                await send(
+                    {"type": "http.response.body", "body": separator + chunk, "more_body": True}
+                )
             separator = self._form.between
         await send({"type": "http.response.body", "body": self._form.after, "more_body": False})
 

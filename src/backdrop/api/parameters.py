@@ -82,6 +82,7 @@ def _period(text: str, zone: ZoneInfo) -> Period:
 
 
 def _timezone(text: str, zone: ZoneInfo) -> ZoneInfo:  # noqa: ARG001
+    text = text.replace(" ", "+")  # as in Etc/GMT+5, whose + arrives as a blank
     if not is_timezone(text):
         raise Refused
     return ZoneInfo(text)

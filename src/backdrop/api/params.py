@@ -75,7 +75,8 @@ def parse_query(
             return _asked(found, _window(found, now, most_rows))
         except OverflowError:
             message = "the range leaves the calendar: expected years 1 to 9999"
-            problems.append(_problem("invalid_range", message, "duration"))
+            parameter = "duration" if found.has("duration") else "end_at"
+            problems.append(_problem("invalid_range", message, parameter))
     listed = problems[:MOST_PROBLEMS_LISTED]
     raise InvalidQuery(problems[0].message, problems=listed, count=len(problems))
 
@@ -102,12 +103,23 @@ def _read_texts(query_string: bytes, problems: list[Problem]) -> dict[str, list[
             message = f"{name[:80]} holds bytes that are not UTF-8 (percent-encoded or as they are)"
             problems.append(_problem("invalid_parameter", message, name[:80]))
             continue
-        if any(unicodedata.category(character) == "Cc" for character in value):
+        if name not in _OF_RECORDS and any(map(_is_control, value)):
             message = f"{name[:80]} is {shown(value)}: control characters can't stand there"
             problems.append(_problem("invalid_parameter", message, name[:80]))
             continue
         values.append(value)
     return texts
+
+
+_OF_RECORDS = ("filter_by", "filter_by_prefix")
+"""Parameters that hold values of records, in which any character may stand."""
+
+MOST_REPEATS = 100
+"""How often a parameter may be repeated."""
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) == "Cc"
 
 
 def _read_values(texts: Mapping[str, list[str]], zone: ZoneInfo, problems: list[Problem]) -> _Found:
@@ -124,7 +136,10 @@ def _read_values(texts: Mapping[str, list[str]], zone: ZoneInfo, problems: list[
         if len(texts[name]) > 1 and not parameter.repeats:
             message = f"{name} is given {len(texts[name])} times; expected once"
             problems.append(_problem("repeated_parameter", message, name))
-        for text in texts[name]:
+        if len(texts[name]) > MOST_REPEATS:
+            message = f"{name} is given {len(texts[name])} times; at most {MOST_REPEATS} are read"
+            problems.append(_problem("too_many_parameters", message, name))
+        for text in texts[name][:MOST_REPEATS]:
             try:
                 values.append(parameter.parse(text, found.zone))
             except Refused as error:

@@ -26,11 +26,11 @@ from backdrop.api.routes import BUCKET, Resources, Site
 from backdrop.api.status import get_buckets_status, get_status
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.protection import problems
-from backdrop.errors import InvalidQuery
+from backdrop.errors import InvalidQuery, NotFound
 
 
 async def get_bucket(request: Request, site: Site) -> Response:
-    return await run_sync(_answer, request, site)
+    return await run_sync(_answer, request, site, limiter=site.readers)
 
 
 def _answer(request: Request, site: Site) -> Response:
@@ -52,7 +52,7 @@ def _answer(request: Request, site: Site) -> Response:
         if body is not None:
             return Response(body, headers=headers, media_type=_MEDIA_TYPES[asked.format])
         response = _computed(asked, state.bucket, site, headers)
-        if site.storage.state(state.bucket.name).version != state.version:
+        if _version(site, state.bucket) != state.version:
             # A write came between: this may be its answer, which has another ETag.
             del response.headers["ETag"]
         elif not isinstance(response, StreamedAnswer):
@@ -72,6 +72,14 @@ def _computed(asked: Asked, bucket: Bucket, site: Site, headers: Mapping[str, st
         return json_form(None if bucket.published else UNPUBLISHED)
 
     return rows_answer(pages, form_of, headers)
+
+
+def _version(site: Site, bucket: Bucket) -> int | None:
+    """The bucket's version now; None where it is gone."""
+    try:
+        return site.storage.state(bucket.name).version
+    except NotFound:
+        return None
 
 
 _MEDIA_TYPES = {"json": JSON, "csv": CSV}

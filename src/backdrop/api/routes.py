@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
 
+from anyio import CapacityLimiter
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
@@ -39,6 +40,8 @@ class Site:
     admin_hash: str | None
     limits: Limits
     answers: AnswerCache
+    readers: CapacityLimiter
+    """Queries at once: the other worker threads are left to writes and to `/_status`."""
     now: Callable[[], datetime]
 
 

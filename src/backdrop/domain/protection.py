@@ -1,6 +1,8 @@
 """What the public may ask of a bucket whose records are not public (`raw_queries_allowed: false`).
 
-Groups only, and over ranges that can't be moved by hours or days to single out a record.
+Groups only, and over whole days: a week of them at least, where a range is given by both its ends.
+This keeps single records out of sight, not out of reach: who knows what to filter by may still find
+groups of one.
 """
 
 from __future__ import annotations

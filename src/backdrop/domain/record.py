@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from math import isfinite
 from types import NoneType
 from typing import Any
@@ -18,6 +19,7 @@ from backdrop.domain.values import (
     ID,
     INT64_MAX,
     INT64_MIN,
+    MOST_FIELDS,
     RESERVED_FIELDS,
     TIME_FIELDS,
     Record,
@@ -52,10 +54,37 @@ def parse_records(
     Raises InvalidRecords if any row breaks one, with a Problem for each breach (the first
     `MOST_PROBLEMS_LISTED`), its `index` from 0 and its `field` where there is one.
     """
-    records = _parse_by_columns(raw_rows, bucket, new_ids, schema_check)
+    names = _names(raw_rows)
+    records = _parse_by_columns(raw_rows, names, bucket, new_ids, schema_check)
     if records is None:
         return _parse_one_by_one(raw_rows, bucket, new_ids, schema_check)
     return records
+
+
+def _names(raw_rows: Sequence[Any]) -> Iterable[Any]:
+    """The different names that the rows have, in the order in which they come.
+
+    Raises InvalidRecords where the table of them would be too large: with names that were never
+    meant to be so many, or one that is mostly gaps.
+    """
+    names = dict.fromkeys(chain.from_iterable(row for row in raw_rows if isinstance(row, dict)))
+    if len(names) > MOST_FIELDS + len(RESERVED_FIELDS):
+        raise InvalidRecords(
+            f"nothing was stored: the records have {len(names):,} different fields, and a bucket "
+            f"may have {MOST_FIELDS:,}: is something a field's name that should be a value?",
+            code="too_many_fields",
+        )
+    if len(names) * len(raw_rows) > _MOST_CELLS:
+        raise InvalidRecords(
+            f"nothing was stored: {len(raw_rows):,} records of {len(names):,} different fields are "
+            "too many for one batch: send them in smaller ones",
+            code="batch_too_large",
+        )
+    return names
+
+
+_MOST_CELLS = 20_000_000
+"""Records times different fields of a batch: about 300 MB while it is looked at."""
 
 
 def _parse_one_by_one(
@@ -186,6 +215,7 @@ def _check_auto_id(record: Record, fields: Sequence[str]) -> str:
 
 def _parse_by_columns(
     raw_rows: Sequence[Any],
+    names: Iterable[str],
     bucket: Bucket,
     new_ids: Iterator[str],
     schema_check: SchemaCheck | None,
@@ -196,7 +226,7 @@ def _parse_by_columns(
     if schema_check is not None and any(map(schema_check, raw_rows)):
         return None
     columns: dict[str, Sequence[Any]] = {}
-    for name, column in pivoted(raw_rows).items():
+    for name, column in pivoted(raw_rows, names).items():
         parsed = _parse_column(name, column)
         if parsed is None:
             return None

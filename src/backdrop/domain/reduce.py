@@ -64,12 +64,16 @@ def distinct(values: Iterable[Value]) -> list[Value]:
 
 def least(values: Iterable[Value]) -> Value:
     """The first in order, an int before an equal float, None of no value."""
-    return min(values, key=_int_first, default=None)
+    return _without_minus_zero(min(values, key=_int_first, default=None))
 
 
 def greatest(values: Iterable[Value]) -> Value:
     """The last in order, an int before an equal float, None of no value."""
-    return max(values, key=_int_last, default=None)
+    return _without_minus_zero(max(values, key=_int_last, default=None))
+
+
+def _without_minus_zero(value: Value) -> Value:
+    return value + 0.0 if isinstance(value, float) else value
 
 
 def _int_first(value: Value) -> tuple[Any, ...]:

@@ -21,8 +21,8 @@ from backdrop.domain.values import Value, order_key
 
 Row: TypeAlias = dict[str, Any]
 
-ROWS_A_PAGE = 20_000
-"""About how many rows of groups are made at once. A nested group is never parted."""
+CELLS_A_PAGE = 200_000
+"""About how many cells of groups are made at once. A nested group is never parted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +113,9 @@ def _flat(query: Query, groups: Groups, times: _Times) -> Iterator[list[Row]]:
     if query.sort is not None:
         cells = [cells[place] for place in _order(query, columns(cells), len(cells))]
     cells = cells[: query.limit]
-    for at in range(0, max(1, len(cells)), ROWS_A_PAGE):
-        yield _rows(columns(cells[at : at + ROWS_A_PAGE]))
+    size = _rows_a_page(len(query.columns))
+    for at in range(0, max(1, len(cells)), size):
+        yield _rows(columns(cells[at : at + size]))
 
 
 def _nested(query: Query, groups: Groups, times: _Times) -> Iterator[list[Row]]:
@@ -140,7 +141,7 @@ def _nested(query: Query, groups: Groups, times: _Times) -> Iterator[list[Row]]:
         head = {name: top.pop(name) for name in (*query.group_by, "_count")}
         page.append({**head, "_group_count": len(rows), **top, "values": _rows(columns)})
         made += len(line)
-        if made >= ROWS_A_PAGE:
+        if made >= _rows_a_page(len(query.columns)):
             yield page
             page, made = [], 0
     yield page
@@ -187,8 +188,13 @@ def _rows(columns: Mapping[str, Sequence[Any]]) -> list[Row]:
 
 
 def _pages(columns: Mapping[str, Sequence[Any]], order: Sequence[int]) -> Iterator[list[Row]]:
-    for at in range(0, max(1, len(order)), ROWS_A_PAGE):
-        yield _rows(_picked(columns, order[at : at + ROWS_A_PAGE]))
+    size = _rows_a_page(len(columns))
+    for at in range(0, max(1, len(order)), size):
+        yield _rows(_picked(columns, order[at : at + size]))
+
+
+def _rows_a_page(columns: int) -> int:
+    return max(1, CELLS_A_PAGE // columns)
 
 
 def _order(query: Query, columns: Mapping[str, Sequence[Any]], size: int) -> Sequence[int]:

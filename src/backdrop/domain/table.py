@@ -6,7 +6,7 @@ more than to store them; by columns, a check or a conversion is one step for ten
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final, TypeAlias, final
@@ -46,7 +46,8 @@ class Records:
     @classmethod
     def of(cls, rows: Sequence[Record], *, ids_are_new: bool = False) -> Records:
         """The batch of these records; of those with one id, the last."""
-        return cls(last_of_each_id(pivoted(rows)), len(rows), ids_are_new)
+        names = dict.fromkeys(chain.from_iterable(rows))
+        return cls(last_of_each_id(pivoted(rows, names)), len(rows), ids_are_new)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -65,9 +66,8 @@ class Records:
         ]
 
 
-def pivoted(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """The rows by columns, which stand in the order in which their fields first come."""
-    names = dict.fromkeys(chain.from_iterable(rows))
+def pivoted(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[str, list[Any]]:
+    """The rows by columns, one for each of `names`."""
     return {name: [row.get(name, ABSENT) for row in rows] for name in names}
 
 

@@ -28,6 +28,9 @@ def is_field_name(name: str) -> bool:
     return _matches_field(name) is not None
 
 
+MOST_FIELDS = 1_000
+"""How many fields a bucket may have, beside those that begin with `_`."""
+
 INT64_MIN = -(2**63)
 INT64_MAX = 2**63 - 1
 

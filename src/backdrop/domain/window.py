@@ -41,6 +41,8 @@ def slid(query: Query, filled: Collection[datetime]) -> Query:
         steps = sum(1 for _ in period.axis(start, min(filled)))
     else:
         steps = -sum(1 for _ in period.axis(period.next(max(filled)), end))
+    if steps == 0:
+        return query
     try:
         moved = period.shift(start, steps), period.shift(end, steps)
     except OverflowError:

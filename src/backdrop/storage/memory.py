@@ -31,6 +31,7 @@ from backdrop.storage.port import (
     no_token,
     not_a_number,
     not_found,
+    refuse_too_many_fields,
     too_many_rows,
 )
 
@@ -88,6 +89,12 @@ class MemoryStorage:
             self._shelves[bucket.name] = shelf
             return True
 
+    def change_bucket(self, name: str, change: Callable[[Bucket], Bucket]) -> Bucket:
+        with self._lock:
+            bucket = change(self.bucket(name))
+            self.put_bucket(bucket)
+            return bucket
+
     def drop_bucket(self, name: str) -> None:
         with self._lock:
             self._shelf(name)
@@ -135,6 +142,7 @@ class MemoryStorage:
     def save(self, bucket: str, records: Records) -> None:
         with self._lock:
             shelf = self._shelf(bucket)
+            refuse_too_many_fields(*shelf.records.values(), records.columns)
             for record in records.rows:
                 _put(shelf, record)
             self._written(shelf)
@@ -142,6 +150,7 @@ class MemoryStorage:
     def replace(self, bucket: str, records: Records) -> None:
         with self._lock:
             shelf = self._shelf(bucket)
+            refuse_too_many_fields(records.columns)
             shelf.records.clear()
             for record in records.rows:
                 _put(shelf, record)
@@ -152,7 +161,9 @@ class MemoryStorage:
             shelf = self._shelf(bucket)
             if record_id not in shelf.records:
                 raise NotFound(no_record(bucket, record_id))
-            _put(shelf, change(dict(shelf.records[record_id])))
+            changed = change(dict(shelf.records[record_id]))
+            refuse_too_many_fields(*shelf.records.values(), changed)
+            _put(shelf, changed)
             self._written(shelf)
 
     def delete(self, bucket: str, record_id: str) -> None:

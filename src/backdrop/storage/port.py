@@ -8,10 +8,11 @@ what comes out is `StorageUnavailable` or an error named here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Protocol
 
 from backdrop.domain.bucket import Bucket
@@ -19,8 +20,8 @@ from backdrop.domain.query import Query
 from backdrop.domain.shape import Groups
 from backdrop.domain.table import Records
 from backdrop.domain.token import Token
-from backdrop.domain.values import Record
-from backdrop.errors import InvalidQuery, Problem
+from backdrop.domain.values import MOST_FIELDS, Record
+from backdrop.errors import InvalidQuery, InvalidRecords, Problem
 
 RECORDS_A_PAGE = 2_000
 """About how many records `Storage.records` hands out at once."""
@@ -52,7 +53,11 @@ class Reading(Iterator[Sequence[Record]]):
 
 
 class Storage(Protocol):
-    """A store. Methods that take a bucket's name raise NotFound where there is no such bucket."""
+    """A store. Methods that take a bucket's name raise NotFound where there is no such bucket.
+
+    Those that write records raise InvalidRecords (code `too_many_fields`) where the bucket would
+    have more than `MOST_FIELDS`.
+    """
 
     # -- buckets ----------------------------------------------------------------------------
 
@@ -70,6 +75,13 @@ class Storage(Protocol):
 
         Returns whether it was made. `first_token` is kept only where it was. Raises Conflict where
         another bucket has the same `address`, or where another token has the same hash.
+        """
+
+    def change_bucket(self, name: str, change: Callable[[Bucket], Bucket]) -> Bucket:
+        """Replace the settings by what `change` makes of them, with no change of them in between.
+
+        Returns the bucket as it then is. `change` may be called more than once, and what it raises
+        is raised; it keeps the name. Raises Conflict as `put_bucket` does.
         """
 
     def drop_bucket(self, name: str) -> None:
@@ -171,6 +183,17 @@ def address_taken(bucket: Bucket, other: Bucket) -> str:
         f"data_group {bucket.data_group!r} with data_type {bucket.data_type!r} "
         f"is the address of {other.name!r} already"
     )
+
+
+def refuse_too_many_fields(*fields: Iterable[str]) -> None:
+    """Raise InvalidRecords where these are more than `MOST_FIELDS`, time fields and ids apart."""
+    names = {name for name in chain.from_iterable(fields) if not name.startswith("_")}
+    if len(names) > MOST_FIELDS:
+        raise InvalidRecords(
+            f"nothing was stored: the bucket would have {len(names):,} fields, and may have "
+            f"{MOST_FIELDS:,}: is something a field's name that should be a value?",
+            code="too_many_fields",
+        )
 
 
 def not_a_number(field: str) -> InvalidQuery:

@@ -73,11 +73,6 @@ class Table:
         """The columns of one field, by kind; none where it has never been given."""
         return {kind: name for (known, kind), name in self.columns.items() if known == field}
 
-    @property
-    def fields(self) -> list[str]:
-        """Every field, in the order in which they came."""
-        return list(dict.fromkeys(field for field, _ in self.columns))
-
     def with_columns(self, added: Iterable[tuple[str, Kind]]) -> Table:
         """The table with one more column for each of `added`."""
         columns = dict(self.columns)

@@ -91,6 +91,9 @@ class DuckDBStorage:
     def put_bucket(self, bucket: Bucket, *, first_token: Token | None = None) -> bool:
         return self._write(lambda transaction: transaction.put_bucket(bucket, first_token))
 
+    def change_bucket(self, name: str, change: Callable[[Bucket], Bucket]) -> Bucket:
+        return self._write(lambda transaction: transaction.change_bucket(name, change))
+
     def drop_bucket(self, name: str) -> None:
         self._write(lambda transaction: transaction.drop_bucket(name))
 

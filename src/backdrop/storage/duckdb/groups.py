@@ -85,10 +85,7 @@ def _extremes(pick: Callable[[list[Value]], Value]) -> Callable[..., Column]:
         ends = [next(columns) for _ in kinds]
         if len(ends) == 1 and kinds[0] != "float":
             return ends[0]
-        return [
-            pick([one + 0.0 if type(one) is float else one for one in row if one is not None])
-            for row in _rows(ends, size)
-        ]
+        return [pick([one for one in row if one is not None]) for row in _rows(ends, size)]
 
     return read
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from backdrop.storage.port import (
     no_record,
     no_token,
     not_found,
+    refuse_too_many_fields,
 )
 
 
@@ -83,7 +85,8 @@ class Transaction:
         self._publish(State(self._tables, self._tokens, self._version, self._sequence))
 
     def rollback(self) -> None:
-        self._connection.rollback()
+        with contextlib.suppress(duckdb.Error):  # a commit that failed has rolled back already
+            self._connection.rollback()
 
     # -- buckets ----------------------------------------------------------------------------
 
@@ -115,6 +118,11 @@ class Transaction:
         if first_token is not None:
             self.add_token(first_token)
         return True
+
+    def change_bucket(self, name: str, change: Callable[[Bucket], Bucket]) -> Bucket:
+        bucket = change(self._table(name).bucket)
+        self.put_bucket(bucket, None)
+        return bucket
 
     def drop_bucket(self, name: str) -> None:
         table = self._table(name)
@@ -159,11 +167,15 @@ class Transaction:
     # -- records ----------------------------------------------------------------------------
 
     def save(self, bucket: str, records: Records) -> None:
-        self._table(bucket)
-        self._gathered.setdefault(bucket, []).append(records)
+        table = self._table(bucket)
+        gathered = self._gathered.setdefault(bucket, [])
+        known = (field for field, _ in table.columns)
+        refuse_too_many_fields(known, *(batch.columns for batch in gathered), records.columns)
+        gathered.append(records)
 
     def replace(self, bucket: str, records: Records) -> None:
         table = self._table(bucket)
+        refuse_too_many_fields(records.columns)
         self._gathered.pop(bucket, None)
         self._execute(f"DROP TABLE {quoted(table.name)}")
         self._execute("DELETE FROM fields WHERE records_table = $1", table.name)
@@ -183,6 +195,7 @@ class Transaction:
         if not stored:
             raise NotFound(no_record(bucket, record_id))
         changed = change(stored[0])
+        refuse_too_many_fields((field for field, _ in table.columns), changed)
         self._insert(table, Records.of([changed]), deleted=self._delete(table, [record_id]))
 
     def delete(self, bucket: str, record_id: str) -> None:
@@ -254,8 +267,13 @@ class Transaction:
         records = table.records + added - deleted
         self._changed(dataclasses.replace(table, records=records, last_written=self._now))
 
+    def _next_version(self) -> int:
+        """Above every other, and above those of a file that was here before this one."""
+        self._version = max(self._version + 1, int(self._now.timestamp() * 1_000_000))
+        return self._version
+
     def _changed(self, table: Table) -> None:
-        self._version += 1
+        self._next_version()
         table = dataclasses.replace(table, version=self._version)
         self._tables[table.bucket.name] = table
         self._execute(
@@ -268,8 +286,7 @@ class Transaction:
 
     def _new_table_name(self) -> str:
         """A name that no table of this store ever had: versions are not used twice."""
-        self._version += 1
-        return f"records_{self._version}"
+        return f"records_{self._next_version()}"
 
     def _refuse_known(self, token: Token) -> None:
         if token.hash in self._tokens:
