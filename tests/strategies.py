@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from hypothesis import strategies as st
 
 from backdrop.domain.period import PERIOD_NAMES, Period
-from backdrop.domain.query import METHODS, Collect, Equals, Filter, Query, Sort, StartsWith
+from backdrop.domain.query import METHODS, Collect, Equals, Filter, Method, Query, Sort, StartsWith
 from backdrop.domain.table import Records
 from backdrop.domain.values import ID, INT64_MAX, INT64_MIN, TIMESTAMP, Record
 
@@ -255,14 +255,15 @@ _groupings = st.sampled_from(
     ]
 )
 _methods = st.sampled_from(METHODS)
-_methods_of_any = st.sampled_from(["set", "count", "min", "max"])
-_collected = st.lists(
+_methods_of_any: st.SearchStrategy[Method] = st.sampled_from(["set", "count", "min", "max"])
+_methods_of_numbers: st.SearchStrategy[Method] = st.sampled_from(["sum", "mean"])
+_collected: st.SearchStrategy[list[tuple[str, Method, bool]]] = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(_fields_numeric), _methods, _toss),
         st.tuples(st.sampled_from(_fields_numeric), _methods, _toss),
         st.tuples(st.sampled_from([*FIELDS, "unheard"]), _methods_of_any, _toss),
         st.tuples(st.sampled_from([*FIELDS, "unheard"]), _methods_of_any, _toss),
-        st.tuples(st.sampled_from(FIELDS), st.sampled_from(["sum", "mean"]), _toss),
+        st.tuples(st.sampled_from(FIELDS), _methods_of_numbers, _toss),
     ),
     max_size=4,
     unique_by=lambda one: one[:2],

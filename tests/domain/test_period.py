@@ -62,7 +62,8 @@ _labels: dict[str, Callable[[datetime], Any]] = {
 
 def firsts(name: str, here: ZoneInfo, begin: datetime, end: datetime, step: timedelta) -> Any:
     """Every instant of the scan with its label, and the first instant of each label."""
-    scan, first = [], {}
+    scan: list[tuple[datetime, Any]] = []
+    first: dict[Any, datetime] = {}
     label = _labels[name]
     instant = begin
     while instant < end:

@@ -32,7 +32,7 @@ def rank(value: Any) -> tuple[Any, ...]:
     return (2, [ord(character) for character in value])
 
 
-IN_ORDER = (
+IN_ORDER: tuple[Any, ...] = (
     False, True, -1.5e300, INT64_MIN, -1, -0.5, 0, 0.5, 1, 1.5, 2**53, 2**53 + 1, INT64_MAX,
     2.0**63, "", "\0", "-", "0", "10", "9", "A", "Z", "a", "a\0", "aa", "b", "é", "\ue000",
     "\uffff", "😀",

@@ -325,7 +325,7 @@ class StorageContract:
             lambda s: s.replace("gone", batch()),
             lambda s: s.update("gone", "x", lambda record: record),
             lambda s: s.delete("gone", "x"),
-            lambda s: s.records("gone", Query()).__enter__(),
+            lambda s: read(s, "gone"),
             lambda s: s.groups("gone", Query(group_by=("aa",)), most_rows=MANY),
             lambda s: s.groups("gone", Query(period=Period("day")), most_rows=MANY),
         ],
@@ -552,7 +552,7 @@ class StorageContract:
 
     def test_every_scalar_comes_back_as_it_went_in(self, storage: Storage) -> None:
         """`5` is not `5.0`, `"007"` not `7`, null not absence; one field holds all of them."""
-        rows = [*numbered(SCALARS), {"_id": "absent"}]
+        rows: list[dict[str, Any]] = [*numbered(SCALARS), {"_id": "absent"}]
         storage.save("things", batch(*rows))
         for store in self.and_reopened(storage):
             assert [exact(row) for row in read(store)] == [exact(row) for row in rows]
@@ -566,7 +566,7 @@ class StorageContract:
         assert [exact(row) for row in read(storage)] == [exact(wide)]
 
     def test_a_type_may_come_to_a_field_later(self, storage: Storage) -> None:
-        rows: list[Record] = list(numbered([1, "text", None, 2.5, True, 3, "", False, 0]))
+        rows: list[dict[str, Any]] = list(numbered([1, "text", None, 2.5, True, 3, "", False, 0]))
         for row in rows:
             storage.save("things", batch(row))
         assert [exact(row) for row in read(storage)] == [exact(row) for row in rows]
@@ -757,10 +757,10 @@ class StorageContract:
     def test_a_large_batch(self, storage: Storage) -> None:
         size = 25_000
         rows = [{"_id": f"{n}", "aa": n, "bb": f"text {n % 7}"} for n in range(size)]
-        storage.save("things", batch(*rows))  # type: ignore[arg-type]
+        storage.save("things", batch(*rows))
         assert read(storage) == rows
         again = [{"_id": f"{n}", "aa": -n} for n in range(0, 2 * size, 2)]
-        storage.save("things", batch(*again))  # type: ignore[arg-type]
+        storage.save("things", batch(*again))
         assert read(storage) == [*rows[1::2], *again]
         assert storage.state("things").records == size + size // 2
 
@@ -913,7 +913,7 @@ class StorageContract:
             ),
             *(2.0**53 + 2, 2**53 + 2, 2**53 + 3, float(INT64_MAX), INT64_MAX - 1, -(2.0**63)),
         ]
-        rows: list[Record] = list(numbered(column))
+        rows: list[dict[str, Any]] = list(numbered(column))
         rows[13] = {"_id": "13"}
         storage.save("things", batch(*rows))
         known = [row for row in rows if row.get("aa") is not None]
@@ -943,7 +943,7 @@ class StorageContract:
     def test_a_sort_of_a_field_of_few_types(
         self, storage: Storage, column: Sequence[Any], descending: bool
     ) -> None:
-        rows = [*numbered(column), {"_id": "absent"}]
+        rows: list[dict[str, Any]] = [*numbered(column), {"_id": "absent"}]
         storage.save("things", batch(*rows))
         known = [row for row in rows if row.get("aa") is not None]
         known.sort(key=lambda row: order_key(row["aa"]), reverse=descending)
@@ -991,7 +991,7 @@ class StorageContract:
     @pytest.mark.parametrize("size", [0, 1, RECORDS_A_PAGE, RECORDS_A_PAGE + 1, 5_000])
     def test_pages_hold_all_records_once_in_order(self, storage: Storage, size: int) -> None:
         rows = [{"_id": str(n), "aa": size - n} for n in range(size)]
-        storage.save("things", batch(*rows))  # type: ignore[arg-type]
+        storage.save("things", batch(*rows))
         for query, expected in (
             (Query(), rows),
             (Query(sort=Sort("aa")), rows[::-1]),
@@ -1005,7 +1005,7 @@ class StorageContract:
 
     def test_every_page_is_of_the_same_moment(self, storage: Storage) -> None:
         rows = [{"_id": str(n), "aa": 1} for n in range(3 * RECORDS_A_PAGE)]
-        storage.save("things", batch(*rows))  # type: ignore[arg-type]
+        storage.save("things", batch(*rows))
         for query in (Query(), Query(sort=Sort("_id"))):
             with storage.records("things", query) as pages:
                 found = list(next(pages))
@@ -1017,11 +1017,11 @@ class StorageContract:
                 assert ids(storage) == ["only"]
                 found += chain.from_iterable(pages)
             assert sorted(found, key=lambda row: int(str(row["_id"]))) == rows
-            storage.replace("things", batch(*rows))  # type: ignore[arg-type]
+            storage.replace("things", batch(*rows))
 
     def test_a_bucket_may_be_dropped_while_it_is_read(self, storage: Storage) -> None:
         rows = [{"_id": str(n)} for n in range(3 * RECORDS_A_PAGE)]
-        storage.save("things", batch(*rows))  # type: ignore[arg-type]
+        storage.save("things", batch(*rows))
         with storage.records("things", Query()) as pages:
             found = list(next(pages))
             storage.drop_bucket("things")
@@ -1032,7 +1032,7 @@ class StorageContract:
 
     def test_readings_may_be_open_side_by_side_and_left_early(self, storage: Storage) -> None:
         rows = [{"_id": str(n)} for n in range(3 * RECORDS_A_PAGE)]
-        storage.save("things", batch(*rows))  # type: ignore[arg-type]
+        storage.save("things", batch(*rows))
         with contextlib.ExitStack() as stack:
             readings = [stack.enter_context(storage.records("things", Query())) for _ in range(5)]
             firsts = [next(pages) for pages in readings]
@@ -1060,7 +1060,7 @@ class StorageContract:
     )  # fmt: skip
 
     def test_equals_is_by_value_and_type(self, storage: Storage) -> None:
-        rows = [*numbered(self.FILTERED), {"_id": "absent"}]
+        rows: list[dict[str, Any]] = [*numbered(self.FILTERED), {"_id": "absent"}]
         storage.save("things", batch(*rows))
         several: list[tuple[Any, ...]] = [
             (1, "1"),
@@ -1103,7 +1103,7 @@ class StorageContract:
         assert ids(storage, Query(filters=(Equals(field, wanted),))) == found
 
     def test_a_prefix_is_taken_literally(self, storage: Storage) -> None:
-        rows = [*numbered(self.FILTERED), {"_id": "absent"}]
+        rows: list[dict[str, Any]] = [*numbered(self.FILTERED), {"_id": "absent"}]
         storage.save("things", batch(*rows))
         single = [(text,) for text in self.FILTERED if isinstance(text, str)]
         others = [("none",), ("a*",), (".",), ("^a",), ("b", "\0", '"'), ("%", "_", "\\")]
@@ -1438,7 +1438,7 @@ class StorageContract:
             Collect("_id", "count"),
         )
         found = self.groups(storage, Query(group_by=("kk",), collect=collect))
-        nothing = {"set": [], "sum": None, "count": 0, "min": None, "max": None}
+        nothing: dict[str, Any] = {"set": [], "sum": None, "count": 0, "min": None, "max": None}
 
         def cells(field: str, cells: dict[str, Any]) -> dict[Any, Any]:
             return {(field, reduction): exact(cell) for reduction, cell in cells.items()}

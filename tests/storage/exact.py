@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import chain
 from typing import Any
@@ -39,7 +39,7 @@ def exact(value: Any, *, zeros: bool = True) -> Any:
     return (type(value).__name__, value)
 
 
-def batch(*rows: Record, new: bool = False) -> Records:
+def batch(*rows: Mapping[str, Any], new: bool = False) -> Records:
     """A batch of validated records; texts of time fields stand for their instants."""
     return Records.of([record(**row) for row in rows], ids_are_new=new)
 
@@ -61,7 +61,7 @@ def ids(storage: Storage, query: Query | None = None, bucket: str = "things") ->
     return [row["_id"] for row in read(storage, bucket, query)]
 
 
-def numbered(values: Iterable[Any], field: str = "aa") -> Iterator[Record]:
+def numbered(values: Iterable[Any], field: str = "aa") -> Iterator[dict[str, Any]]:
     """One record for each value, with the ids `0`, `1`, …"""
     return ({"_id": str(n), field: value} for n, value in enumerate(values))
 

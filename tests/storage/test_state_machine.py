@@ -63,11 +63,14 @@ class Stores(RuleBasedStateMachine):
         self.versions: dict[str, tuple[int, int]] = {}
         self.highest = (0, 0)
         for name in NAMES[:2]:
-            self.both(lambda store, name=name: store.put_bucket(Bucket(name=name)))
+            self._make(name)
 
     def _open(self) -> DuckDBStorage:
         path = Path(self.folder.name, "store.duckdb")
         return DuckDBStorage(path, clock=lambda: self.now, sorted_at_once=3)
+
+    def _make(self, name: str) -> None:
+        self.both(lambda store: store.put_bucket(Bucket(name=name)))
 
     def teardown(self) -> None:
         self.duckdb.close()
