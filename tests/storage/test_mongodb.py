@@ -18,11 +18,11 @@ class TestMongoDBStorage(StorageContract):
 
     @pytest.fixture
     def storage(self, mongodb: str) -> Iterator[Storage]:
-        self.url = server.database(mongodb)
+        self.url = server.database(mongodb, "contract")  # one for all: making one takes a while
         self.opened = MongoDBStorage(self.url)
+        server.empty(self.opened)
         yield self.opened
         self.opened.close()
-        server.drop(self.url)
 
     def reopen(self, storage: Storage) -> Storage:
         assert storage is self.opened, "only the open store can be reopened"

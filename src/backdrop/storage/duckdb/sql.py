@@ -250,8 +250,9 @@ def _reduce(kinds: dict[Kind, str], reduction: Reduction) -> tuple[tuple[Kind, .
 
 # -- periods -------------------------------------------------------------------------------------
 #
-# A period's key is an integer that SQL computes from the local time (`domain.period_key`). The local time is UTC plus the zone's offset, which
-# Python knows: ICU, in the query, would cost many times as much as the grouping.
+# A period's key is an integer that SQL computes from the local time (`domain.period_key`): from UTC
+# and the zone's offset, which Python knows. ICU, in the query, would cost many times as much as the
+# grouping.
 
 
 def _period_key(period: Period, zone_segments: Sequence[Segment]) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 
+from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from backdrop.domain.bucket import Bucket
@@ -209,7 +210,7 @@ class MongoDBStorage:
     def replace(self, bucket: str, records: Records) -> None:
         with self._turn(bucket):
             self._found(bucket)
-            _, name = self._shelves.new()
+            name = self._shelves.new()
             if records.rows:
                 self._database[name].insert_many(to_documents(records, 0))
             count = len(records.rows)
@@ -301,7 +302,7 @@ class MongoDBStorage:
         return bool(self._buckets.update_one({"_id": bucket.name}, change).matched_count)
 
     def _make(self, bucket: Bucket, first_token: Token | None) -> None:
-        number, name = self._shelves.new()
+        number, name = self._number(), self._shelves.new()
 
         def work(session: Session) -> None:
             self._buckets.insert_one(new_bucket(bucket, number, name), session=session)
@@ -310,6 +311,16 @@ class MongoDBStorage:
                 self._insert_token(first_token, session)
 
         transact(self._client, work)
+
+    def _number(self) -> int:
+        """A number that the store never gave before."""
+        counted = self._store.find_one_and_update(
+            {"_id": "buckets"},
+            {"$inc": {"made": 1}},
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
+        )
+        return int((counted or {})["made"])
 
     def _insert_token(self, token: Token, session: Session) -> None:
         try:
@@ -352,7 +363,7 @@ class MongoDBStorage:
         """Save what is too much for one transaction: all records into a new collection."""
         for _ in range(_TRIES):
             before = self._found(bucket)
-            _, name = self._shelves.new()
+            name = self._shelves.new()
             new = self._database[name]
             stored = before["stored"] + len(records.rows)
             new.insert_many(to_documents(records, before["stored"]))

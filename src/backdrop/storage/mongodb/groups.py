@@ -51,10 +51,7 @@ def _starts(
     period: Period, rows: Sequence[Document], zone_segments: Sequence[Segment]
 ) -> list[datetime]:
     keys = [row["_id"]["p"] for row in rows]
-    start = {
-        key: period_start(period, period_key(period, key, zone_segments), zone_segments)
-        for key in set(keys)
-    }
+    start = {key: period_start(period, period_key(period, key), zone_segments) for key in set(keys)}
     return [start[key] for key in keys]
 
 

@@ -260,7 +260,7 @@ def _period_key(period: Period, zone_segments: Sequence[Segment]) -> Expression:
     return {"$let": {"vars": {"local": local}, "in": key}}
 
 
-def period_key(period: Period, value: float, zone_segments: Sequence[Segment]) -> int:
+def period_key(period: Period, value: float) -> int:
     """The period's key, as `backdrop.domain.period_key` has it, of what a row holds."""
     number = int(value)
     if period.name in DAYS:

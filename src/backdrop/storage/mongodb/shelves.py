@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from bson import Int64
-from pymongo import ReturnDocument
+from bson import Int64, ObjectId
 from pymongo.operations import IndexModel
 
 from backdrop.errors import StorageUnavailable
@@ -27,19 +26,12 @@ class Shelves:
         self._left_over = database["left_over"]
         self._kept_for = Int64(kept_for // timedelta(milliseconds=1))
 
-    def new(self) -> tuple[int, str]:
-        """A number that the store never gave before, and the name of an empty collection."""
-        counted = self._database["store"].find_one_and_update(
-            {"_id": "numbers"},
-            {"$inc": {"last": 1}},
-            upsert=True,
-            return_document=ReturnDocument.AFTER,
-        )
-        number = int(counted["last"]) if counted else 0
-        name = f"records_{number}"
+    def new(self) -> str:
+        """The name of an empty collection. No other one ever has it."""
+        name = f"records_{ObjectId()}"
         self._leave(name)
         self._database[name].create_indexes([IndexModel(list(TIME_INDEX))])
-        return number, name
+        return name
 
     def put(self, name: str, session: Session) -> None:
         """Take a new collection off the list, as its bucket's document names it from now on."""
