@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any
+from itertools import permutations
+from typing import Literal, TypeAlias
 from zoneinfo import ZoneInfo, available_timezones
 
 from hypothesis import strategies as st
@@ -109,10 +110,11 @@ _steps = st.one_of(
 )
 
 
-def instants() -> st.SearchStrategy[datetime]:
+@cache
+def instants(turns: tuple[datetime, ...] = TURNS) -> st.SearchStrategy[datetime]:
     """Aware UTC datetimes close to the turns, and now and then at the calendar's ends."""
-    near = st.builds(lambda turn, step: turn + step, st.sampled_from(TURNS), _steps)
-    return st.one_of(near, near, near, near, st.sampled_from(ENDS))
+    near = st.builds(lambda turn, step: turn + step, st.sampled_from(turns), _steps)
+    return st.one_of(*[near] * 15, st.sampled_from(ENDS))
 
 
 def wide_instants(first: int = 1900, last: int = 2100) -> st.SearchStrategy[datetime]:
@@ -128,36 +130,12 @@ def periods() -> st.SearchStrategy[Period]:
 
 # -- values and records ---------------------------------------------------------------------
 
+_awkward_texts = (
+    "", "a", "A", "ab", "a%", "a_", "a\\", "%", "_", "\\", "'", '"', "é", "ü", "😀", "\uffff",
+    "1", "1.0", "true", "null", "\0", "a\0b", "2013-01-01", "-0", "[]",
+)  # fmt: skip
 texts = st.one_of(
-    st.sampled_from(
-        [
-            "",
-            "a",
-            "A",
-            "ab",
-            "a%",
-            "a_",
-            "a\\",
-            "%",
-            "_",
-            "\\",
-            "'",
-            '"',
-            "é",
-            "ü",
-            "😀",
-            "\uffff",
-            "1",
-            "1.0",
-            "true",
-            "null",
-            "\0",
-            "a\0b",
-            "2013-01-01",
-            "-0",
-            "[]",
-        ]
-    ),
+    st.sampled_from(_awkward_texts),
     st.text(max_size=4),
 )
 integers = st.one_of(
@@ -169,47 +147,60 @@ eighths = st.integers(-8_000_000, 8_000_000).map(lambda n: n / 8)
 floats = st.one_of(st.sampled_from([-0.0, 0.0, 1.0, -1.0, 0.125, 2.5]), eighths)
 any_floats = st.floats(allow_nan=False, allow_infinity=False)
 numbers = st.one_of(integers, floats)
-values = st.one_of(st.none(), st.booleans(), st.integers(-3, 3), numbers, texts, st.just("a"))
+few = st.sampled_from(["a", "A", "b", 0, 1, 1.0, 2, 2.5, -0.0, True, False, "1", None])
+values = st.one_of(few, few, few, st.none(), st.booleans(), numbers, texts)
 field_names = st.from_regex(r"[A-Za-z][A-Za-z0-9_]{1,63}", fullmatch=True)
 
 _fields_numeric = ("fee", "Fee")
 """Two fields that mostly hold numbers, so that sums mostly succeed."""
 
 
-def records(ids: st.SearchStrategy[str] | None = None) -> st.SearchStrategy[Record]:
+_mostly_numbers = st.one_of(st.integers(-3, 3), floats, numbers, numbers, st.none())
+
+
+_some_ids = st.sampled_from(IDS)
+_times_given = st.sampled_from([(TIMESTAMP,)] * 5 + [(), ("_start_at",), (TIMESTAMP, "_end_at")])
+_fields_given = st.integers(0, 2 ** len(FIELDS) - 1).map(
+    lambda bits: tuple(name for place, name in enumerate(FIELDS) if not bits >> place & 1)
+)
+
+
+@st.composite
+def records(draw: st.DrawFn, turns: tuple[datetime, ...] = TURNS) -> Record:
     """Validated records, as engines get them."""
-
-    def build(record_id: str, times: dict[str, datetime], cells: dict[str, Any]) -> Record:
-        return {ID: record_id, **times, **cells}
-
-    times = st.fixed_dictionaries(
-        {}, optional={name: instants() for name in ("_start_at", "_end_at")}
-    )
-    stamped = st.fixed_dictionaries({TIMESTAMP: instants()}, optional={"_start_at": instants()})
-    mostly = st.one_of(numbers, numbers, numbers, st.none(), st.integers(-3, 3))
-    cells = st.fixed_dictionaries(
-        {},
-        optional={name: mostly if name in _fields_numeric else values for name in FIELDS},
-    )
-    return st.builds(build, ids or st.sampled_from(IDS), st.one_of(stamped, stamped, times), cells)
+    record: Record = {ID: draw(_some_ids)}
+    for name in draw(_times_given):
+        record[name] = draw(instants(turns))
+    for name in draw(_fields_given):
+        record[name] = draw(_mostly_numbers if name in _fields_numeric else values)
+    return record
 
 
-def batches(least: int = 0, most: int = 8) -> st.SearchStrategy[Records]:
+@cache
+def batches(most: int = 8, *, turns: tuple[datetime, ...] = TURNS) -> st.SearchStrategy[Records]:
     """Batches with ids of a small pool, each once."""
-    return st.lists(records(), min_size=least, max_size=most, unique_by=lambda r: r[ID]).map(
+    return st.lists(records(turns), max_size=most, unique_by=lambda record: record[ID]).map(
         lambda rows: Records(rows, received=len(rows))
     )
 
 
-def record_sets(most: int = 40) -> st.SearchStrategy[Records]:
+def _numbered(rows: list[Record]) -> Records:
     """One batch in which every record has its own id."""
+    own = [{**row, ID: f"{row[ID]}-{n}"[-512:]} for n, row in enumerate(rows)]
+    return Records(own, received=len(own))
 
-    def number(rows: list[Record]) -> Records:
-        return Records(
-            [{**row, ID: f"{row[ID]}-{n}"[-512:]} for n, row in enumerate(rows)], len(rows)
-        )
 
-    return st.lists(records(), max_size=most).map(number)
+@st.composite
+def workloads(draw: st.DrawFn, asked: int) -> tuple[list[Records], list[Query]]:
+    """Writes, and so many queries: about the same few turns, so that they meet."""
+    turns = draw(_neighbours)
+    rows = draw(st.lists(records(turns), min_size=draw(_sizes), max_size=24))
+    writes = [_numbered(rows), draw(batches(3, turns=turns)), draw(batches(3, turns=turns))]
+    return writes, [draw(queries(turns)) for _ in range(asked)]
+
+
+_sizes = st.sampled_from([16, 16, 16, 8, 0])
+_neighbours = st.integers(0, len(TURNS) - 2).map(lambda place: TURNS[place : place + 2])
 
 
 # -- queries --------------------------------------------------------------------------------
@@ -219,57 +210,91 @@ _spans = {"hour": 1, "day": 24, "week": 168, "month": 744, "quarter": 2208, "yea
 
 
 @st.composite
-def queries(draw: st.DrawFn) -> Query:
+def queries(draw: st.DrawFn, turns: tuple[datetime, ...] = TURNS) -> Query:
     """Valid queries, with every feature there is."""
-    kind = draw(st.sampled_from(["raw", "keys", "time", "both", "both"]))
-    period = draw(periods()) if kind in ("time", "both") else None
+    kind = draw(_kinds)
+    period = draw(_any_period) if kind in ("time", "both") else None
     group_by: tuple[str, ...] = ()
     if kind in ("keys", "both"):
-        group_by = tuple(
-            draw(st.lists(st.sampled_from(FIELDS), min_size=1, max_size=3, unique=True))
-        )
-    collect: tuple[Collect, ...] = ()
-    if kind != "raw":
-        collect = draw(_collects(group_by))
-    start, end = draw(_ranges(period))
+        group_by = draw(_groupings)
+    collect = () if kind == "raw" else draw(_collects(group_by))
+    flatten = kind == "both" and draw(_toss)
+    start, end = draw(_ranges(turns, period))
+    slide: Slide = None
+    if period is not None and start is not None and end is not None and not flatten:
+        slide = draw(_slides)
+        if slide is not None:  # relative ranges begin and end where periods do
+            start, end = period.start(start), period.next(period.start(end))
     return Query(
         period=period,
         group_by=group_by,
         collect=collect,
-        filters=tuple(draw(st.lists(filters(), max_size=2))) if draw(st.booleans()) else (),
+        filters=draw(_filterings),
         start=start,
         end=end,
         sort=draw(_sorts(kind, group_by, collect)),
-        limit=draw(st.one_of(st.none(), st.none(), st.integers(1, 6))),
-        flatten=kind == "both" and draw(st.booleans()),
+        limit=draw(_limits),
+        flatten=flatten,
+        slide=slide,
     )
+
+
+Slide: TypeAlias = Literal["forward", "backward"] | None
+
+_kinds = st.sampled_from(["raw", "keys", "time", "both", "both"])
+_any_period = periods()
+_toss = st.booleans()
+_limits = st.sampled_from([None, None, None, 1, 2, 5])
+_slides: st.SearchStrategy[Slide] = st.sampled_from([None, None, "forward", "backward"])
+_groupings = st.sampled_from(
+    [
+        *((name,) for name in (*FIELDS, *FIELDS, *FIELDS)),
+        *permutations(FIELDS, 2),
+        ("kind", "fee", "Fee"),
+        ("note", "kind", "FEE"),
+    ]
+)
+_methods = st.sampled_from(METHODS)
+_methods_of_any = st.sampled_from(["set", "count", "min", "max"])
+_collected = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(_fields_numeric), _methods, _toss),
+        st.tuples(st.sampled_from(_fields_numeric), _methods, _toss),
+        st.tuples(st.sampled_from([*FIELDS, "unheard"]), _methods_of_any, _toss),
+        st.tuples(st.sampled_from([*FIELDS, "unheard"]), _methods_of_any, _toss),
+        st.tuples(st.sampled_from(FIELDS), st.sampled_from(["sum", "mean"]), _toss),
+    ),
+    max_size=4,
+    unique_by=lambda one: one[:2],
+)
+_ranges_given = st.sampled_from(["none", "none", "start", "end", "both", "both"])
+_lengths = st.sampled_from([0.1, 1, 2, 3.5, 12, 40, 150])
 
 
 @st.composite
 def _collects(draw: st.DrawFn, group_by: tuple[str, ...]) -> tuple[Collect, ...]:
-    free = [name for name in (*FIELDS, "unheard") if name not in group_by]
-    found = []
-    for name in draw(st.lists(st.sampled_from(free), max_size=3, unique=True)):
-        # sums mostly of the fields that mostly hold numbers; now and then of one that doesn't
-        summed = name in _fields_numeric or draw(st.integers(0, 9)) == 0
-        methods = [m for m in METHODS if summed or m not in ("sum", "mean")]
-        for method in draw(st.lists(st.sampled_from(methods), min_size=1, max_size=2, unique=True)):
-            found.append(Collect(name, method, method == "set" and draw(st.booleans())))  # noqa: PERF401
-    return tuple(found)
+    """Sums are mostly of the fields that mostly hold numbers."""
+    return tuple(
+        Collect(name, method, method == "set" and by_default)
+        for name, method, by_default in draw(_collected)
+        if name not in group_by
+    )
 
 
 @st.composite
-def _ranges(draw: st.DrawFn, period: Period | None) -> tuple[datetime | None, datetime | None]:
-    kind = draw(st.sampled_from(["none", "none", "start", "end", "both", "both"]))
+def _ranges(
+    draw: st.DrawFn, turns: tuple[datetime, ...], period: Period | None
+) -> tuple[datetime | None, datetime | None]:
+    kind = draw(_ranges_given)
     if kind == "none":
         return None, None
-    first = draw(instants())
+    first = draw(instants(turns))
     if kind == "start":
         return first, None
     if kind == "end":
         return None, first
     hours = _spans[period.name] if period else 168
-    length = timedelta(hours=hours) * draw(st.sampled_from([0.1, 1, 2, 3.5, 12, 30]))
+    length = timedelta(hours=hours) * draw(_lengths)
     if first.year < 9000:
         return first, first + length
     return first - length, first
@@ -279,20 +304,19 @@ def _ranges(draw: st.DrawFn, period: Period | None) -> tuple[datetime | None, da
 def _sorts(
     draw: st.DrawFn, kind: str, group_by: tuple[str, ...], collect: tuple[Collect, ...]
 ) -> Sort | None:
-    if kind == "time" or draw(st.booleans()):
+    if kind == "time" or draw(_toss):
         return None
-    if kind == "raw":
-        keys = [*FIELDS, ID, TIMESTAMP, "_start_at", "unheard"]
-    else:
+    keys = [*FIELDS, ID, TIMESTAMP, "_start_at", "unheard"]
+    if kind != "raw":
         keys = [*group_by, "_count", *(key for one in collect for key in one.keys)]
-        if kind == "both":
-            keys = [key for key in keys if key != "_group_count"]
-    return Sort(draw(st.sampled_from(keys)), draw(st.booleans()))
+    return Sort(keys[draw(st.integers(0, len(keys) - 1))], draw(_toss))
 
 
-def filters() -> st.SearchStrategy[Filter]:
-    known = values.filter(lambda value: value is not None)
-    names = st.sampled_from([*FIELDS, *FIELDS, ID, "unheard"])
-    equals = st.builds(Equals, names, st.lists(known, min_size=1, max_size=6).map(tuple))
-    prefixes = st.builds(StartsWith, names, st.lists(texts, min_size=1, max_size=3).map(tuple))
-    return st.one_of(equals, equals, prefixes)
+_known = values.filter(lambda value: value is not None)
+_filtered = st.sampled_from([*FIELDS, *FIELDS, ID, "unheard"])
+_equals = st.builds(Equals, _filtered, st.lists(_known, min_size=1, max_size=5).map(tuple))
+_prefixes = st.builds(StartsWith, _filtered, st.lists(texts, min_size=1, max_size=3).map(tuple))
+one_filter: st.SearchStrategy[Filter] = st.one_of(_equals, _equals, _prefixes)
+_filterings: st.SearchStrategy[tuple[Filter, ...]] = st.one_of(
+    st.just(()), st.just(()), st.tuples(one_filter), st.tuples(one_filter, one_filter)
+)

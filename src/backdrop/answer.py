@@ -31,20 +31,19 @@ def answer(
 ) -> Iterator[Reading]:
     """The rows of the answer, in pages: records may be many, and come as they are read.
 
-    The rows of groups come as one page. `with_fields` asks for the fields that records have; those
-    of a flat answer of groups are known. Whatever can go wrong with the query itself is raised on
-    entering: InvalidQuery, also for an answer of groups past `most_rows`, gaps included. Leaving
-    the context frees what the reading holds.
+    The rows of groups come as one page, if they are not many. `with_fields` asks for the fields
+    that records have; those of a flat answer of groups are known. Whatever can go wrong with the
+    query itself is raised on entering: InvalidQuery, also for an answer of groups past `most_rows`,
+    gaps included. Leaving the context frees what the reading holds.
     """
     if query.is_raw:
         with storage.records(bucket.name, query, with_fields=with_fields) as reading:
             yield reading
     else:
-        rows = _grouped(storage, bucket, query, most_rows)
-        yield Reading(iter([rows]), query.columns)
+        yield Reading(_grouped(storage, bucket, query, most_rows), query.columns)
 
 
-def _grouped(storage: Storage, bucket: Bucket, query: Query, most_rows: int) -> list[Row]:
+def _grouped(storage: Storage, bucket: Bucket, query: Query, most_rows: int) -> Iterator[list[Row]]:
     axis = _axis(query, most_rows)
     groups = storage.groups(bucket.name, query, most_rows=most_rows)
     moved = slid(query, set(groups.starts or ()))

@@ -20,7 +20,8 @@ Nothing here knows HTTP: the one table from exception to status is in `backdrop.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -108,6 +109,14 @@ CODES: Mapping[str, str] = {
     "another.",
 }
 """Every stable `code` that an answer can hold: what it means, and what to do (Markdown)."""
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """The end of a message about a name that is not known: the nearest that is, or all of them."""
+    names = list(known)
+    by_lower = {name.lower(): name for name in reversed(names)}
+    near = difflib.get_close_matches(given[:80].lower(), by_lower, n=1)
+    return f"did you mean {by_lower[near[0]]}?" if near else f"there are {', '.join(names)}"
 
 
 @dataclass(frozen=True, slots=True)

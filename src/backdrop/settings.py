@@ -200,7 +200,9 @@ def variable(name: str) -> str:
 def words_for(name: str) -> str:
     """What a setting is, for `--help`, with its variable and its default."""
     found = FIELDS[name]
-    default = "" if found.default in (None, False) else f" [{found.default}]"
+    size = found.metadata["parse"] is _size
+    shown = f"{int(str(found.default)) // 2**20}MiB" if size else found.default
+    default = "" if found.default in (None, False) else f" [{shown}]"
     return f"{found.metadata['help']}{default} (env: {variable(name)})"
 
 

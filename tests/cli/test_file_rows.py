@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backdrop import file_rows
 from backdrop.file_rows import BadFile, CsvTypes, Format, cell_value, format_of, read_rows
 
 
@@ -23,7 +22,7 @@ def rows(
     timestamp: str | None = None,
     csv_types: CsvTypes = "auto",
 ) -> list[tuple[int, bytes]]:
-    file = io.BufferedReader(io.BytesIO(data))  # type: ignore[arg-type]  # it is a raw stream too
+    file: Any = io.BufferedReader(io.BytesIO(data))
     found = read_rows(file, format, timestamp=timestamp, csv_types=csv_types)
     return [(row.line, row.json) for row in found]
 
@@ -113,11 +112,36 @@ def test_what_is_not_json_is_refused_with_its_line(
     assert message in found_message
 
 
-def test_sizes_that_would_fill_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_rows, "MOST_LINE_BYTES", 100)
-    monkeypatch.setattr(file_rows, "MOST_DOCUMENT_BYTES", 100)
-    assert refused(b"{}\n{" + b" " * 200 + b"}", "ndjson")[0] == 2
-    assert "make it NDJSON" in refused(b"[" + b" " * 200 + b"]", "json")[1]
+class _Blanks(io.RawIOBase):
+    """A file that begins with some bytes and goes on with blanks, for ever."""
+
+    def __init__(self, start: bytes) -> None:
+        self._start = start
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        start, self._start = self._start, b""
+        buffer[:] = start.ljust(len(buffer))
+        return len(buffer)
+
+
+@pytest.mark.parametrize(
+    ("start", "format_", "line", "message"),
+    [
+        (b"{}\n{", "ndjson", 2, "the line has more than 32 MiB"),
+        (b"aa\n1\n2", "csv", 3, "the line has more than 32 MiB"),
+        (b"[", "json", None, "more than 256 MiB: make it NDJSON"),
+    ],
+)
+def test_what_would_fill_the_memory_is_refused(
+    start: bytes, format_: Format, line: int | None, message: str
+) -> None:
+    with pytest.raises(BadFile) as caught:
+        list(read_rows(io.BufferedReader(_Blanks(start)), format_))
+    assert caught.value.line == line
+    assert message in caught.value.message
 
 
 def test_a_field_becomes_the_timestamp() -> None:

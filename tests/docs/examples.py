@@ -1,8 +1,9 @@
 """Reading and running the commands in the documentation.
 
-A fenced `sh` block is a command that works as printed; a `json` block right after it is what it
-prints. `python -m tests.docs.examples FILE…` runs a file's commands against a server of its own and
-writes what they print into those blocks.
+A fenced `sh` block is a command that works as printed. A `json`, `csv` or `text` block right after
+it is what it prints, compared as JSON or, but for its line ends, as text.
+`python -m tests.docs.examples FILE…` runs a file's commands against a server of its own and writes
+what they print into those blocks.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @dataclass(frozen=True)
 class Example:
-    """One command of a document, and the JSON that it prints, if that is shown."""
+    """One command of a document, and what it prints, if that is shown."""
 
     line: int
     command: str
     expected: str | None
+    language: str = "json"
+    """Of `expected`."""
     span: tuple[int, int] | None = None
     """Where `expected` stands in the text."""
 
@@ -45,10 +48,18 @@ def examples(text: str) -> list[Example]:
         if language == "sh":
             found.append(Example(text.count("\n", 0, block.start()) + 1, body, None))
             previous_end = block.end()
-        elif language == "json" and not text[previous_end : block.start()].strip():
+        elif language in ("json", "csv", "text") and not text[previous_end : block.start()].strip():
             last = found.pop()
-            found.append(Example(last.line, last.command, body, block.span(2)))
+            found.append(Example(last.line, last.command, body, language, block.span(2)))
     return found
+
+
+def means_the_same(example: Example, output: str) -> bool:
+    """Whether the command printed what is shown."""
+    assert example.expected is not None
+    if example.language == "json":
+        return bool(json.loads(output) == json.loads(example.expected))
+    return output.splitlines() == example.expected.splitlines()
 
 
 @contextlib.contextmanager
@@ -92,10 +103,15 @@ def _written(text: str, server: Server) -> str:
             continue
         output = run(example, server)
         if example.span:
-            shown = json.dumps(json.loads(output), indent=1, ensure_ascii=False)
-            pieces += [text[place : example.span[0]], _compact(shown), "\n"]
+            pieces += [text[place : example.span[0]], _shown(output, example.language)]
             place = example.span[1]
     return "".join([*pieces, text[place:]])
+
+
+def _shown(output: str, language: str) -> str:
+    if language != "json":
+        return "".join(f"{line}\n" for line in output.splitlines())
+    return _compact(json.dumps(json.loads(output), indent=1, ensure_ascii=False)) + "\n"
 
 
 def _compact(shown: str) -> str:

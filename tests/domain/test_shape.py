@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from datetime import datetime
 from fractions import Fraction
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -14,7 +16,9 @@ from hypothesis import strategies as st
 
 from backdrop.domain.period import Period
 from backdrop.domain.query import Collect, Query, Sort
-from backdrop.domain.shape import Groups, add, distinct, finite, greatest, least, shape
+from backdrop.domain.reduce import add, distinct, finite, greatest, least
+from backdrop.domain.shape import Groups, Row
+from backdrop.domain.shape import shape as pages_of
 from backdrop.domain.times import parse_instant
 from backdrop.domain.values import INT64_MAX, INT64_MIN, order_key
 from tests.strategies import any_floats, floats, integers, numbers, values, zone
@@ -25,6 +29,11 @@ D1, D2, D3, D4 = (parse_instant(f"2013-01-0{n}") for n in (1, 2, 3, 4))
 
 def groups_of(**columns: Any) -> Groups:
     return Groups(**{"reduced": {}, **columns})
+
+
+def shape(query: Query, groups: Groups, axis: Sequence[datetime] | None = None) -> list[Row]:
+    """The rows of all the pages."""
+    return list(chain.from_iterable(pages_of(query, groups, axis)))
 
 
 def ends(start: datetime) -> dict[str, str]:

@@ -35,10 +35,12 @@ def slow_post() -> Iterator[Any]:
             )
             head = (
                 f"POST /test HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
-                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+                "Expect: 100-continue\r\n\r\n"
             )
-            connection.sendall(head.encode() + body[:sent_at_once])
-            time.sleep(0.3)  # until it is in flight
+            connection.sendall(head.encode())
+            assert b"100 Continue" in connection.recv(1000)  # the body is being read
+            connection.sendall(body[:sent_at_once])
             return connection
 
         yield begin
@@ -51,21 +53,31 @@ def _read(server: Server, path: str) -> Any:
 
 def _commands(server: Server) -> list[str]:
     """The commands that the server has printed to try."""
-    until = time.monotonic() + 5
-    while "/test\n" not in server.log and time.monotonic() < until:
-        time.sleep(0.01)
+    _wait_for(server, "/test\n")
     commands = [line for line in server.lines if line.startswith("  curl ")]
     assert len(commands) == 5
     return commands
 
 
-def _refuses_connections(server: Server) -> bool:
+def _wait_for(server: Server, text: str) -> None:
+    """Return once the server has printed the text."""
+    for _ in range(1000):
+        if text in server.log:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{text!r} is not in {server.log}")
+
+
+def _wait_until_refused(server: Server) -> None:
+    """Return once nothing listens on the server's port."""
     address = urlsplit(server.url)
-    try:
-        socket.create_connection((address.hostname, address.port), timeout=1).close()
-    except OSError:
-        return True
-    return False
+    for _ in range(1000):
+        try:
+            socket.create_connection((address.hostname, address.port), timeout=1).close()
+        except OSError:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{server.url} still accepts connections")
 
 
 def test_a_stop_finishes_the_request_in_flight(tmp_path: Path, slow_post: Any) -> None:
@@ -74,13 +86,12 @@ def test_a_stop_finishes_the_request_in_flight(tmp_path: Path, slow_post: Any) -
     with live_server("serve", "--demo", cwd=tmp_path) as server:
         connection = slow_post(server, body, 10)
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
-        assert _refuses_connections(server)
+        _wait_for(server, "Stopping: no new requests, 1 in flight")
+        _wait_until_refused(server)
         assert server.process.poll() is None
         connection.sendall(body[10:])
         assert b"200 OK" in connection.recv(1000)
         assert server.process.wait(10) == 0
-    assert "1 in flight" in server.log
     with live_server("serve", cwd=tmp_path) as server:
         assert [record["_id"] for record in _read(server, "/test")] == ["late"]
 
@@ -90,10 +101,8 @@ def test_a_stop_cuts_off_what_does_not_end(tmp_path: Path, slow_post: Any) -> No
     body = b'[{"name": "first"}, {"name": "second"}]'
     with live_server("serve", "--demo", "--stop-seconds", "1", cwd=tmp_path) as server:
         connection = slow_post(server, body, len(body) - 1)
-        began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(10) == 0
-        assert 0.9 < time.monotonic() - began < 5
+        assert server.process.wait(20) == 0
         assert b" 200 " not in connection.recv(1000)
     assert "Traceback" not in server.log
     with live_server("serve", cwd=tmp_path) as server:
@@ -104,10 +113,10 @@ def test_a_second_interrupt_stops_at_once(tmp_path: Path, slow_post: Any) -> Non
     with live_server("serve", "--demo", cwd=tmp_path) as server:
         slow_post(server, b"{}", 1)
         server.process.send_signal(signal.SIGINT)
-        with pytest.raises(subprocess.TimeoutExpired):
-            server.process.wait(0.5)
+        _wait_for(server, "1 in flight")
+        assert server.process.poll() is None
         server.process.send_signal(signal.SIGINT)
-        assert server.process.wait(5) == 130
+        assert server.process.wait(20) == 130
 
 
 def test_a_kill_leaves_neither_port_nor_file_held(tmp_path: Path) -> None:

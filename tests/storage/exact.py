@@ -12,7 +12,8 @@ from backdrop.answer import answer
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.query import Query
 from backdrop.domain.record import Records
-from backdrop.domain.shape import Groups, distinct
+from backdrop.domain.reduce import distinct
+from backdrop.domain.shape import Groups
 from backdrop.domain.times import parse_instant
 from backdrop.domain.values import TIME_FIELDS, Record
 from backdrop.errors import BackdropError, InvalidQuery
@@ -86,8 +87,7 @@ def by_key(groups: Groups) -> dict[Any, dict[Any, Any]]:
 def outcome(storage: Storage, bucket: Bucket, query: Query) -> Any:
     """What the answer to a query comes to: its rows, each exact, or the error by its problems."""
     try:
-        with answer(storage, bucket, query) as pages:
-            rows = list(chain.from_iterable(pages))
+        rows = answered(storage, bucket, query)
     except InvalidQuery as error:
         return ("refused", [problem.as_json() for problem in error.problems])
     except BackdropError as error:
@@ -95,12 +95,23 @@ def outcome(storage: Storage, bucket: Bucket, query: Query) -> Any:
     return [exact(row, zeros=query.is_raw) for row in rows]
 
 
-def close_to(one: Any, other: Any) -> bool:
-    """Whether two answers are the same but for the last digits of floats (1e-12 of them)."""
+def close_to(one: Any, other: Any, *, scale: float = 0.0) -> bool:
+    """Whether two answers are the same but for the last digits of floats.
+
+    They may differ by 1e-12 of themselves or of `scale`, the size of what was added.
+    """
     if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(close_to(one[key], other[key]) for key in one)
+        same_keys = one.keys() == other.keys()
+        return same_keys and all(close_to(one[key], other[key], scale=scale) for key in one)
     if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(close_to, one, other))
+        pairs = zip(one, other, strict=False)
+        return len(one) == len(other) and all(close_to(*pair, scale=scale) for pair in pairs)
     if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=1e-12, abs_tol=0.0)
+        return math.isclose(one, other, rel_tol=1e-12, abs_tol=1e-12 * scale)
     return type(one) is type(other) and bool(one == other)
+
+
+def answered(storage: Storage, bucket: Bucket, query: Query) -> list[dict[str, Any]]:
+    """The rows of the answer to a query."""
+    with answer(storage, bucket, query) as pages:
+        return list(chain.from_iterable(pages))

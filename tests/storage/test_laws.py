@@ -19,7 +19,7 @@ from backdrop.domain.query import Collect, Equals, Query
 from backdrop.domain.record import Records
 from backdrop.storage.duckdb.engine import DuckDBStorage
 from tests.storage.exact import answered
-from tests.strategies import FIELDS, filters, instants, workloads, zones
+from tests.strategies import FIELDS, instants, one_filter, workloads, zones
 
 WRITES = workloads(0).map(lambda workload: workload[0])
 NUMBERS = count()
@@ -56,7 +56,7 @@ def test_groups_sum_to_the_records_that_have_the_field(
     storage.drop_bucket(bucket.name)
 
 
-@given(writes=WRITES, field=st.sampled_from(FIELDS), one=filters())
+@given(writes=WRITES, field=st.sampled_from(FIELDS), one=one_filter)
 def test_filters_by_each_value_part_the_groups(
     storage: DuckDBStorage, writes: list[Records], field: str, one: Any
 ) -> None:

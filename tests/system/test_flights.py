@@ -9,6 +9,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -239,3 +240,21 @@ def test_gaps_are_filled_within_a_range(server: Server) -> None:
     assert [row["_start_at"] for row in rows] == [one.isoformat() for one in days]
     assert [row["_count"] for row in rows] == [counts[one.isoformat()] for one in days]
     assert {row["distance:sum"] is None for row in rows if row["_count"] == 0} == {True}
+
+
+@pytest.mark.parametrize("query", ["", "format=csv", "sort_by=tailnum:descending"])
+def test_memory_does_not_grow_with_the_answer(server: Server, query: str) -> None:
+    """All the records stream through the server without being held there (65 MB of JSON)."""
+    get(server, "limit=2000")  # what any answer needs once
+    before = resident_bytes(server.process.pid)
+    with httpx2.stream("GET", f"{server.url}/flights?{query}", timeout=60) as answer:
+        size = sum(len(chunk) for chunk in answer.iter_bytes())
+    assert size > 50 * len(flights())
+    assert resident_bytes(server.process.pid) - before < 64 * 2**20
+
+
+def resident_bytes(pid: int) -> int:
+    """The process's resident set size, as the kernel tells it."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmRSS:"))
+    return int(line.split()[1]) * 1024

@@ -148,7 +148,7 @@ def _operation(operation: Operation, name: str) -> Json:
         described["requestBody"] = _body(operation)
     described["responses"] = {
         **{str(status): _answer(operation, status) for status in operation.answers},
-        **{str(status): _error_ref(status) for status in (*operation.errors, 500)},
+        **{str(status): _error_ref(status) for status in sorted({*operation.errors, 500})},
     }
     return described
 
@@ -267,6 +267,7 @@ def _options(group: str, name: str, allowed: list[str], *, opened: bool) -> Json
         "summary": "The methods that there are",
         "responses": {
             "204": {"description": "Nothing but headers.", "headers": headers},
+            "404": _error_ref(404),
             "500": _error_ref(500),
         },
     }
@@ -276,7 +277,7 @@ def _options(group: str, name: str, allowed: list[str], *, opened: bool) -> Json
 
 
 def _components(used: list[Operation], paths: Json) -> Json:
-    statuses = sorted({status for one in used for status in one.errors} | {500})
+    statuses = sorted({status for one in used for status in one.errors} | {404, 500})
     responses = {str(status): _error(status) for status in statuses}
     known, needed = schemas(), _named_in([paths, responses])
     while more := _named_in([known[name] for name in needed]) - needed:

@@ -48,12 +48,13 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         name="read",
         group="Reading",
         summary="Records of a bucket, or groups of them",
-        description="Without period and group_by: the records, by time. With period: a row for "
-        "each period. With group_by: a group for each combination of values. With both: groups "
-        "that hold their periods, or one flat list. Parameters depend on each other as they say, "
-        "and all problems are listed at once. Where raw_queries_allowed is false a query must "
-        "group, and a range given by both ends must span at least 7 days and begin and end at "
-        "midnight (with period=week on Mondays, with period=month on the first).",
+        description="Without `period` and `group_by`: the records, by time. With `period`: a row "
+        "for each period. With `group_by`: a group for each combination of values. With both: "
+        "groups that hold their periods, or one flat list. Parameters depend on each other as "
+        "they say, and all problems are listed at once. Where `raw_queries_allowed` is false a "
+        "query must group, and a range given by both ends must span at least 7 days and begin "
+        "and end at midnight (with `period=week` on Mondays, with `period=month` on the "
+        "first).",
         access="reader",
         queries={
             "Flights in each month": "period=month",
@@ -73,7 +74,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         group="Writing",
         summary="Store one record, or a batch",
         description="All or nothing: if any record is bad, nothing is stored, and the answer lists "
-        "the problems of all. A record whose _id exists replaces that record. The answer comes "
+        "the problems of all. A record whose `_id` exists replaces that record. The answer comes "
         "once the data is durable.",
         access="writer",
         body="Records",
@@ -96,7 +97,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         name="change",
         group="Writing",
         summary="Merge fields into one record",
-        description="Under the checks of a new record; null is stored, and the _id can't change. "
+        description="Under the checks of a new record; null is stored, and the `_id` can't change. "
         "The id is percent-encoded, and may hold slashes.",
         access="writer",
         body="Record",
@@ -136,7 +137,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         group="Buckets",
         summary="Make a bucket, or replace its settings",
         description="Settings that are not given have their defaults. A new bucket's first write "
-        "token is in the answer, this once. An empty body counts as {}.",
+        "token is in the answer, this once. An empty body counts as `{}`.",
         access="admin",
         body="Settings",
         body_examples={"open": {"raw_queries_allowed": True, "timezone": "Europe/London"}},
@@ -205,7 +206,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         name="buckets_status",
         group="Status",
         summary="Which buckets are out of date",
-        description="Buckets with max_age_expected whose last write is older than that. A bucket "
+        description="Buckets with `max_age_expected` whose last write is older than that. A bucket "
         "that was never written is not among them. 200 either way.",
         answers={200: {JSON: "BucketsStatus"}},
         errors=(503,),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,7 +16,7 @@ from backdrop.api.parameters import PARAMETERS, Refused, parse_field, shown
 from backdrop.domain.period import Period
 from backdrop.domain.query import Equals, Filter, Query, Sort, StartsWith
 from backdrop.domain.window import periods_from, periods_to
-from backdrop.errors import MOST_PROBLEMS_LISTED, InvalidQuery, Problem
+from backdrop.errors import MOST_PROBLEMS_LISTED, InvalidQuery, Problem, did_you_mean
 from backdrop.storage.port import too_many_rows
 
 
@@ -140,8 +139,7 @@ def _read_values(texts: Mapping[str, list[str]], zone: ZoneInfo, problems: list[
 
 
 def _unknown(name: str, *, suggest: bool) -> Problem:
-    near = difflib.get_close_matches(name[:40].lower(), PARAMETERS, n=1) if suggest else []
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(PARAMETERS)}"
+    hint = did_you_mean(name, PARAMETERS) if suggest else "see /_docs for those there are"
     message = f"there is no parameter {shown(name)}; {hint}"
     return _problem("unknown_parameter", message, name[:80])
 
@@ -230,7 +228,8 @@ def _check_sort(found: _Found) -> Iterator[Problem]:
     elif found.sound("group_by", "collect", "flatten", "format"):
         known = _sort_keys(found)
         if sort.key not in known:
-            message = f"sort_by: there is no key {shown(sort.key)}; there are {', '.join(known)}"
+            hint = did_you_mean(sort.key, known)
+            message = f"sort_by: there is no key {shown(sort.key)}; {hint}"
             yield _problem("unknown_sort_key", message, "sort_by")
 
 

@@ -195,7 +195,7 @@ def _schemas(document: Json) -> str:
     parts = []
     for name, schema in document["components"]["schemas"].items():
         parts.append(f'<h3 id="{_anchor(f"schema {name}")}">{_code(name)}</h3>')
-        parts.append(f"<p>{_kind(schema)}</p>")
+        parts.append(f"<p>{_property(schema)}</p>")
         if properties := schema.get("properties"):
             rows = [(_code(key), _property(one)) for key, one in properties.items()]
             parts.append(_terms(rows))
@@ -225,7 +225,7 @@ def _kind(schema: Json) -> str:
     told = " or ".join(types)
     if "items" in schema:
         told += f" of {_kind(schema['items']).rstrip('.')}"
-    if "pattern" in schema:
+    if "pattern" in schema and "description" not in schema:
         told += f" like {_code(schema['pattern'])}"
     return f"{told}."
 

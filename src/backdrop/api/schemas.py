@@ -14,8 +14,15 @@ from backdrop.domain.bucket import SETTINGS, Bucket
 from backdrop.domain.period import PERIOD_NAMES
 from backdrop.domain.query import METHODS
 from backdrop.domain.record import MOST_ID_CHARACTERS
+from backdrop.domain.times import EXPECTED as TIME_EXPECTED
 from backdrop.domain.token import MOST_LABEL_CHARACTERS, SCOPES
-from backdrop.domain.values import INT64_MAX, INT64_MIN, RESERVED_FIELDS, TIME_FIELDS
+from backdrop.domain.values import (
+    FIELD_EXPECTED,
+    INT64_MAX,
+    INT64_MIN,
+    RESERVED_FIELDS,
+    TIME_FIELDS,
+)
 from backdrop.errors import CODES, MOST_PROBLEMS_LISTED
 
 Schema: TypeAlias = dict[str, Any]
@@ -23,9 +30,9 @@ Schema: TypeAlias = dict[str, Any]
 _OPEN_FIELD = "[A-Za-z][A-Za-z0-9_]{1,63}"
 _TIME_FIELD = "|".join(sorted(TIME_FIELDS))
 _FIELD = f"(?:{_OPEN_FIELD}|{'|'.join(sorted(RESERVED_FIELDS))})"
-_CLOCK = "[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.][0-9]{1,9})?)?"
-_DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_TIME = f"{_DATE}(?:[T ]{_CLOCK}(?:Z|[+-][0-9]{{2}}:?[0-5][0-9])?)?"
+_CLOCK = "(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:[.][0-9]{1,9})?)?"
+_DATE = "[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
+_TIME = f"{_DATE}(?:[T ]{_CLOCK}(?:Z|[+-](?:[01][0-9]|2[0-3]):?[0-5][0-9])?)?"
 _QUERY_TIME = _TIME.replace("[+-]", "[+ -]")  # a plus sign that was not encoded arrives as a blank
 _ADDRESS_PART = "[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 
@@ -41,10 +48,11 @@ RECORD_ID: Schema = {
     "minLength": 1,
     "maxLength": MOST_ID_CHARACTERS,
     "pattern": r"^[^\s]+$",
+    "description": f"1 to {MOST_ID_CHARACTERS} characters, no white space.",
 }
 
 _FLAG: Schema = {"type": "boolean"}
-_INSTANT: Schema = {"type": "string", "format": "date-time"}
+_INSTANT: Schema = {"type": "string", "format": "date-time", "description": "In UTC."}
 _SECONDS: Schema = {"type": "integer", "minimum": 1, "maximum": 2**53 - 1}
 
 
@@ -153,10 +161,11 @@ _TOKEN_TEXT: Schema = {"type": "string", "pattern": "^[!-~]{8,200}$"}
 # -- records and rows -------------------------------------------------------------------------
 
 
-def _record(*, times: Schema, **more: Any) -> Schema:
+def _record(description: str, *, times: Schema, **more: Any) -> Schema:
     known = {"_id": RECORD_ID, **dict.fromkeys(sorted(TIME_FIELDS), times)}
     return {
         "type": "object",
+        "description": description,
         "properties": known,
         "propertyNames": {"pattern": f"^{_FIELD}$"},
         "additionalProperties": ref("Value"),
@@ -250,8 +259,8 @@ def _buckets() -> dict[str, Schema]:
         **settings,
     }
     token: Schema = {
-        **_TOKEN_TEXT,
-        "description": "On creation only: the first write token, if not to be made by the server.",
+        **_or_null(_TOKEN_TEXT),
+        "description": "On creation only: the first write token, if the server is not to make it.",
     }
     return {
         "Bucket": _object(named),
@@ -293,13 +302,16 @@ def schemas() -> dict[str, Schema]:
     number: Schema = {"type": "integer", "minimum": INT64_MIN, "maximum": INT64_MAX}
     scalars: list[Schema] = [{"type": ["string", "boolean", "null"]}, number, {"type": "number"}]
     value: Schema = {"anyOf": scalars}
-    posted = _record(times=_matching(_TIME), minProperties=1)
+    time: Schema = {**_matching(_TIME), "description": f"Expected: {TIME_EXPECTED}."}
+    fields = f"A field's name is {FIELD_EXPECTED}; those that begin with _ are reserved."
+    posted = _record(f"At least one field. {fields}", times=time, minProperties=1)
+    stored = _record("A record as it was sent, with its _id.", times=_INSTANT, required=["_id"])
     return {
         "Value": value,
         "Collected": {"anyOf": [ref("Value"), {"type": "array", "items": ref("Value")}]},
         "Record": posted,
         "Records": {"anyOf": [ref("Record"), {"type": "array", "items": ref("Record")}]},
-        "StoredRecord": _record(times=_INSTANT, required=["_id"]),
+        "StoredRecord": stored,
         **_answers(),
         **_buckets(),
         **_tokens(),

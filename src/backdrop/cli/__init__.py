@@ -14,6 +14,7 @@ from backdrop.errors import BackdropError
 from backdrop.settings import BadSettings
 
 app = typer.Typer(
+    rich_markup_mode="markdown",
     help="A datastore with an HTTP interface: POST flat JSON records, GET answers.",
     no_args_is_help=True,
     add_completion=False,

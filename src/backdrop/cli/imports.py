@@ -29,7 +29,7 @@ _INTERRUPTED = 130
 @takes_settings(*CONNECTION, "token")
 def import_(
     bucket: BucketName,
-    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="- is standard input")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="`-` is standard input")],
     *,
     format: Annotated[  # noqa: A002  the option's name
         str | None,

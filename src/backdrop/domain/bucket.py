@@ -10,7 +10,7 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from backdrop.domain.values import ID, RESERVED_FIELDS, is_field_name
-from backdrop.errors import InvalidSettings, Problem
+from backdrop.errors import InvalidSettings, Problem, did_you_mean
 
 NAME_EXPECTED = (
     "a lower-case letter, then 1 to 63 lower-case letters, digits, _ or -, and not 'data'"
@@ -148,9 +148,10 @@ def parse_bucket(name: str, settings: Mapping[str, Any], *, base: Bucket | None 
             if value != name:
                 refuse("invalid_setting", f"name must be the path's, {name!r}", setting)
         elif setting not in SETTINGS:
-            known = ", ".join(SETTINGS)
             refuse(
-                "unknown_setting", f"there is no setting {setting!r}; there are {known}", setting
+                "unknown_setting",
+                f"there is no setting {setting!r}; {did_you_mean(setting, SETTINGS)}",
+                setting,
             )
         elif not SETTINGS[setting][0](value):
             expected = SETTINGS[setting][1]

@@ -16,7 +16,8 @@ from typing import Any
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.query import Equals, Filter, Query, Reduction
 from backdrop.domain.record import Records
-from backdrop.domain.shape import Groups, add, distinct, greatest, least
+from backdrop.domain.reduce import add, distinct, greatest, least
+from backdrop.domain.shape import Groups
 from backdrop.domain.token import Token
 from backdrop.domain.values import ID, TIMESTAMP, Record, Value, order_key, shown
 from backdrop.errors import Conflict, NotFound
@@ -105,8 +106,9 @@ class MemoryStorage:
 
     def add_token(self, token: Token) -> None:
         with self._lock:
+            shelf = self._shelf(token.bucket)
             self._refuse_known(token)
-            self._shelf(token.bucket).tokens[token.id] = token
+            shelf.tokens[token.id] = token
 
     def drop_token(self, bucket: str, token_id: str) -> None:
         with self._lock:

@@ -8,7 +8,8 @@ from itertools import chain
 from typing import Any
 
 from backdrop.domain.query import Query, Reduction
-from backdrop.domain.shape import Groups, add, finite, greatest, least
+from backdrop.domain.reduce import add, finite, greatest, least
+from backdrop.domain.shape import Groups
 from backdrop.domain.values import Value, shown
 from backdrop.storage.duckdb.catalogue import Kind
 from backdrop.storage.duckdb.sql import GroupColumns

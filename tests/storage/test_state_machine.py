@@ -1,0 +1,237 @@
+"""Any sequence of writes leaves DuckDB with what it leaves the memory engine with."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from hypothesis import note, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from backdrop.domain.bucket import Bucket
+from backdrop.domain.period import Period
+from backdrop.domain.query import Collect, Query, Sort
+from backdrop.domain.record import Records
+from backdrop.domain.token import Token, hash_token
+from backdrop.domain.values import ID, Record
+from backdrop.errors import BackdropError
+from backdrop.storage.duckdb.engine import DuckDBStorage
+from backdrop.storage.memory import MemoryStorage
+from backdrop.storage.port import Storage
+from tests.storage.exact import exact, outcome
+from tests.strategies import FIELDS, IDS, LONG, batches, instants, records, values, zone
+
+NAMES = ("one", "two", "three")
+TOKENS = ("aaaaaaaa", "bbbbbbbb", "cccccccc")
+QUERIES = (
+    Query(),
+    Query(sort=Sort("fee", descending=True)),
+    Query(group_by=("kind",), collect=(Collect("fee", "set"), Collect("note", "max"))),
+    Query(
+        period=Period("day", zone("America/St_Johns")),
+        group_by=("Fee",),
+        collect=(Collect("kind", "min"), Collect("fee", "count")),
+    ),
+    Query(period=Period("month"), collect=(Collect("select", "set", by_default=True),)),
+)
+
+names = st.sampled_from(NAMES)
+one_name = st.just(NAMES[0])
+mostly_one = st.one_of(one_name, one_name, names)
+some_ids = st.sampled_from(IDS)
+addresses = st.sampled_from([(None, None), (None, None), ("aa", "bb"), ("aa", "cc")])
+
+
+class Failed(Exception):
+    """Raised by a change of a record, to see that it comes out and nothing changes."""
+
+
+class Stores(RuleBasedStateMachine):
+    """The same operations on both engines, and their whole contents compared after each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.now = datetime(2013, 1, 1, tzinfo=UTC)
+        self.memory = MemoryStorage(clock=lambda: self.now)
+        self.duckdb = self._open()
+        self.versions: dict[str, tuple[int, int]] = {}
+        self.highest = (0, 0)
+        for name in NAMES[:2]:
+            self.both(lambda store, name=name: store.put_bucket(Bucket(name=name)))
+
+    def _open(self) -> DuckDBStorage:
+        path = Path(self.folder.name, "store.duckdb")
+        return DuckDBStorage(path, clock=lambda: self.now, sorted_at_once=3)
+
+    def teardown(self) -> None:
+        self.duckdb.close()
+        self.folder.cleanup()
+
+    def both(self, use: Callable[[Storage], Any]) -> None:
+        """Do it to both; what it returns or raises must be the same."""
+        self.now += timedelta(milliseconds=1_500)
+        outcomes = []
+        for store in (self.memory, self.duckdb):
+            try:
+                outcomes.append(("returned", exact(use(store))))
+            except (BackdropError, Failed) as error:
+                outcomes.append((type(error).__name__, str(error)))
+        note(f"{outcomes[0]}")
+        assert outcomes[0] == outcomes[1]
+
+    # -- buckets and tokens -----------------------------------------------------------------
+
+    @rule(
+        name=names,
+        address=addresses,
+        text=st.sampled_from(TOKENS),
+        with_token=st.booleans(),
+        auto_ids=st.lists(st.sampled_from(FIELDS), unique=True, max_size=2).map(tuple),
+    )
+    def put_bucket(
+        self,
+        name: str,
+        address: tuple[Any, Any],
+        text: str,
+        with_token: bool,
+        auto_ids: tuple[str, ...],
+    ) -> None:
+        group, kind = address
+        bucket = Bucket(name=name, data_group=group, data_type=kind, auto_ids=auto_ids)
+        first = self._token(name, text) if with_token else None
+        self.both(lambda store: store.put_bucket(bucket, first_token=first))
+
+    @rule(name=names)
+    def drop_bucket(self, name: str) -> None:
+        self.both(lambda store: store.drop_bucket(name))
+
+    def _token(self, name: str, text: str) -> Token:
+        return Token(
+            id=f"id-{text}",
+            bucket=name,
+            hash=hash_token(text),
+            scope="write",
+            label=text,
+            created_at=self.now,
+        )
+
+    @rule(name=names, text=st.sampled_from(TOKENS))
+    def add_token(self, name: str, text: str) -> None:
+        token = self._token(name, text)
+        self.both(lambda store: store.add_token(token))
+
+    @rule(name=names, text=st.sampled_from(TOKENS))
+    def drop_token(self, name: str, text: str) -> None:
+        self.both(lambda store: store.drop_token(name, f"id-{text}"))
+
+    @rule(text=st.sampled_from(TOKENS))
+    def use_token(self, text: str) -> None:
+        hashed, now = hash_token(text), self.now
+        self.both(lambda store: store.token_used(hashed, now))
+        deadline = time.monotonic() + 10
+        while self.duckdb.token(hashed) != self.memory.token(hashed):
+            assert time.monotonic() < deadline, "the use of a token is never noted"
+            time.sleep(0.001)
+
+    # -- records ----------------------------------------------------------------------------
+
+    @rule(name=mostly_one, batch=batches())
+    def save(self, name: str, batch: Records) -> None:
+        self.both(lambda store: store.save(name, batch))
+
+    @rule(name=mostly_one, record=records())
+    def save_one(self, name: str, record: Record) -> None:
+        self.both(lambda store: store.save(name, Records([record], 1)))
+
+    @rule(name=mostly_one, rows=st.lists(records(), min_size=1, max_size=5))
+    def save_new(self, name: str, rows: list[Record]) -> None:
+        stamp = self.now.timestamp()
+        numbered = [{**row, ID: f"new-{stamp}-{n}"} for n, row in enumerate(rows)]
+        self.both(lambda store: store.save(name, Records(numbered, len(rows), ids_are_new=True)))
+
+    @rule(name=mostly_one, record_id=some_ids, field=st.sampled_from(FIELDS), value=values)
+    def replace_one(self, name: str, record_id: str, field: str, value: Any) -> None:
+        record: Record = {ID: record_id, field: value}
+        self.both(lambda store: store.save(name, Records([record], 1)))
+
+    @rule(name=mostly_one, batch=batches())
+    def replace_all(self, name: str, batch: Records) -> None:
+        self.both(lambda store: store.replace(name, batch))
+
+    @rule(name=mostly_one)
+    def empty(self, name: str) -> None:
+        self.both(lambda store: store.replace(name, Records([], 0)))
+
+    @rule(
+        name=mostly_one,
+        record_id=some_ids,
+        changes=st.dictionaries(st.sampled_from(FIELDS), values, min_size=1, max_size=3),
+        time_of=st.one_of(st.none(), instants()),
+    )
+    def patch(
+        self, name: str, record_id: str, changes: dict[str, Any], time_of: datetime | None
+    ) -> None:
+        if time_of is not None:
+            changes = {**changes, "_timestamp": time_of}
+        self.both(lambda store: store.update(name, record_id, lambda stored: stored | changes))
+
+    @rule(name=mostly_one, record_id=some_ids)
+    def fail_to_patch(self, name: str, record_id: str) -> None:
+        def fail(stored: Record) -> Record:
+            raise Failed(str(exact(dict(sorted(stored.items())))))
+
+        self.both(lambda store: store.update(name, record_id, fail))
+
+    @rule(name=mostly_one, record_id=some_ids)
+    def delete(self, name: str, record_id: str) -> None:
+        self.both(lambda store: store.delete(name, record_id))
+
+    @rule()
+    def reopen(self) -> None:
+        self.duckdb.close()
+        self.duckdb = self._open()
+
+    # -- what must be the same --------------------------------------------------------------
+
+    @invariant()
+    def buckets_and_tokens_are_the_same(self) -> None:
+        assert self.duckdb.buckets() == self.memory.buckets()
+        for bucket in self.memory.buckets():
+            assert self.duckdb.tokens(bucket.name) == self.memory.tokens(bucket.name)
+            assert self.duckdb.bucket(bucket.name) == bucket
+        for text in TOKENS:
+            assert self.duckdb.token(hash_token(text)) == self.memory.token(hash_token(text))
+
+    @invariant()
+    def states_are_the_same_and_versions_change_together(self) -> None:
+        before, self.versions = self.versions, {}
+        for bucket in self.memory.buckets():
+            ours, theirs = self.memory.state(bucket.name), self.duckdb.state(bucket.name)
+            assert (theirs.records, theirs.last_written) == (ours.records, ours.last_written)
+            now = ours.version, theirs.version
+            self.versions[bucket.name] = now
+            then = before.get(bucket.name)
+            if then is not None and then[0] == now[0]:
+                assert then[1] == now[1], "changed without a write"
+            else:
+                assert all(new > old for new, old in zip(now, self.highest, strict=True))
+                self.highest = now
+
+    @invariant()
+    def every_answer_is_the_same(self) -> None:
+        for bucket in self.memory.buckets():
+            for query in QUERIES:
+                expected = outcome(self.memory, bucket, query)
+                assert outcome(self.duckdb, bucket, query) == expected, query
+
+
+Stores.TestCase.settings = settings(
+    max_examples=400 if LONG else 20, stateful_step_count=50 if LONG else 25
+)
+TestStores = Stores.TestCase
