@@ -12,7 +12,8 @@ from bson.decimal128 import Decimal128
 from backdrop.domain.period import Period, Segment
 from backdrop.domain.period_key import period_start
 from backdrop.domain.query import Query, Reduction
-from backdrop.domain.shape import Groups, add, finite, greatest, least
+from backdrop.domain.reduce import add, finite, greatest, least
+from backdrop.domain.shape import Groups
 from backdrop.domain.values import Value, order_key, shown
 from backdrop.storage.mongodb.documents import Document, read_value
 from backdrop.storage.mongodb.pipeline import SCALE, cell, period_key
