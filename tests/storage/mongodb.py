@@ -105,7 +105,6 @@ def _start(binary: Path, folder: Path, port: int) -> subprocess.Popen[bytes]:
 
 def _initiate(ports: list[int]) -> None:
     members = [{"_id": place, "host": f"127.0.0.1:{port}"} for place, port in enumerate(ports)]
-    members[0]["priority"] = 2
     quick = {"electionTimeoutMillis": 2_000, "heartbeatIntervalMillis": 500}
     with MongoClient[dict[str, object]](
         "127.0.0.1", ports[0], directConnection=True, serverSelectionTimeoutMS=60_000

@@ -13,6 +13,7 @@ from pymongo import MongoClient, WriteConcern
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import (
+    BulkWriteError,
     DocumentTooLarge,
     OperationFailure,
     PyMongoError,
@@ -40,8 +41,10 @@ _DEFAULTS = {"serverSelectionTimeoutMS": 5_000, "connectTimeoutMS": 5_000, "appN
 _OLDEST_WIRE_VERSION = 13
 """Of MongoDB 5.0, the first to read in snapshots outside of transactions."""
 
-_TOO_LARGE_RECORD = 10334
 _TOO_LARGE_FOR_CACHE = 388
+_TOO_LARGE_OBJECT = 10334
+_TOO_LARGE_TO_INSERT = "object to insert too large"
+"""The server gives it the code of any bad value."""
 
 
 @contextmanager
@@ -50,24 +53,39 @@ def driver_errors() -> Iterator[None]:
     try:
         yield
     except (PyMongoError, BSONError) as error:
-        if isinstance(error, DocumentTooLarge) or _TOO_LARGE_RECORD in codes(error):
+        if _is_too_large_a_record(error):
             message = "a record, or a value that is looked for, is past this store's limit of 16 MB"
-            raise BodyTooLarge(message) from error
-        raise StorageUnavailable("the store does not answer") from error
+            raise BodyTooLarge(message) from None
+        raise StorageUnavailable("the store does not answer") from _without_records(error)
 
 
-def codes(error: Exception) -> set[int]:
-    """The server's codes of what went wrong: its own, and those of the writes of a batch."""
+def _failures(error: Exception) -> list[tuple[int, str]]:
+    """The server's code and message of each thing that went wrong, in a batch of writes too."""
     if not isinstance(error, OperationFailure):
-        return set()
+        return []
     details = error.details or {}
-    errors = [details, *details.get("writeErrors", ())]
-    return {error.code or 0, *(one.get("code", 0) for one in errors)}
+    failures = [details, *details.get("writeErrors", ())]
+    return [(one.get("code", 0), one.get("errmsg", "")) for one in failures]
+
+
+def _is_too_large_a_record(error: Exception) -> bool:
+    return isinstance(error, DocumentTooLarge) or any(
+        code == _TOO_LARGE_OBJECT or _TOO_LARGE_TO_INSERT in message
+        for code, message in _failures(error)
+    )
+
+
+def _without_records(error: Exception) -> Exception:
+    """The error as it may be logged: that of a batch holds the records that were to be stored."""
+    if not isinstance(error, BulkWriteError):
+        return error
+    code, message = _failures(error)[-1]
+    return OperationFailure(message, code)
 
 
 def is_too_large(error: Exception) -> bool:
     """Whether a transaction changed more than the server's cache takes."""
-    return _TOO_LARGE_FOR_CACHE in codes(error)
+    return any(code == _TOO_LARGE_FOR_CACHE for code, _ in _failures(error))
 
 
 def connect(url: str) -> tuple[MongoClient[dict[str, Any]], Records]:
