@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from backdrop.domain.period import PERIOD_NAMES, Period
 from backdrop.domain.query import METHODS, Collect, Equals, Filter, Query, Sort, StartsWith
-from backdrop.domain.record import Records
+from backdrop.domain.table import Records
 from backdrop.domain.values import ID, INT64_MAX, INT64_MIN, TIMESTAMP, Record
 
 LONG = bool(os.environ.get("BACKDROP_TEST_LONG"))
@@ -180,14 +180,14 @@ def records(draw: st.DrawFn, turns: tuple[datetime, ...] = TURNS) -> Record:
 def batches(most: int = 8, *, turns: tuple[datetime, ...] = TURNS) -> st.SearchStrategy[Records]:
     """Batches with ids of a small pool, each once."""
     return st.lists(records(turns), max_size=most, unique_by=lambda record: record[ID]).map(
-        lambda rows: Records(rows, received=len(rows))
+        lambda rows: Records.of(rows)
     )
 
 
 def _numbered(rows: list[Record]) -> Records:
     """One batch in which every record has its own id."""
     own = [{**row, ID: f"{row[ID]}-{n}"[-512:]} for n, row in enumerate(rows)]
-    return Records(own, received=len(own))
+    return Records.of(own)
 
 
 @st.composite

@@ -33,7 +33,7 @@ def ingest(
     records = parse_records(raw_rows, bucket, new_ids=_new_ids(), schema_check=schema_check(bucket))
     if replace:
         storage.replace(bucket.name, records)
-    elif records.rows:
+    elif len(records):
         storage.save(bucket.name, records)
     return Receipt(records.received)
 

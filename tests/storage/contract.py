@@ -29,7 +29,7 @@ from backdrop.domain.query import (
     Sort,
     StartsWith,
 )
-from backdrop.domain.record import Records
+from backdrop.domain.table import Records
 from backdrop.domain.times import parse_instant
 from backdrop.domain.token import Token, hash_token
 from backdrop.domain.values import INT64_MAX, INT64_MIN, Record, order_key, shown
@@ -723,7 +723,7 @@ class StorageContract:
 
     def test_what_is_given_and_what_is_handed_out_is_not_shared(self, storage: Storage) -> None:
         row: Record = {"_id": "x", "aa": 1}
-        storage.save("things", Records([row], received=1))
+        storage.save("things", Records.of([row]))
         row["aa"] = 2
         read(storage)[0]["aa"] = 3
 

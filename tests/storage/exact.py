@@ -11,9 +11,9 @@ from typing import Any
 from backdrop.answer import answer
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.query import Query
-from backdrop.domain.record import Records
 from backdrop.domain.reduce import distinct
 from backdrop.domain.shape import Groups
+from backdrop.domain.table import Records
 from backdrop.domain.times import parse_instant
 from backdrop.domain.values import TIME_FIELDS, Record
 from backdrop.errors import BackdropError, InvalidQuery
@@ -41,7 +41,7 @@ def exact(value: Any, *, zeros: bool = True) -> Any:
 
 def batch(*rows: Record, new: bool = False) -> Records:
     """A batch of validated records; texts of time fields stand for their instants."""
-    return Records([record(**row) for row in rows], received=len(rows), ids_are_new=new)
+    return Records.of([record(**row) for row in rows], ids_are_new=new)
 
 
 def record(**fields: Any) -> Record:

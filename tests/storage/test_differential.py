@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.period import PERIOD_NAMES
 from backdrop.domain.query import METHODS, Collect, Query
-from backdrop.domain.record import Records
+from backdrop.domain.table import Records
 from backdrop.domain.values import ID, Record
 from backdrop.storage.duckdb.engine import DuckDBStorage
 from backdrop.storage.memory import MemoryStorage
@@ -142,7 +142,7 @@ def _compare_sums(engines: Engines, rows: list[tuple[str, Any]], *, scale: float
     records: list[Record] = [
         {ID: str(n), "kind": kind, "fee": value} for n, (kind, value) in enumerate(rows)
     ]
-    bucket = engines.fill(Records(records, len(records)))
+    bucket = engines.fill(Records.of(records))
     collect = tuple(Collect("fee", method) for method in METHODS)
     query = Query(group_by=("kind",), collect=collect)
     expected = answered(engines.memory, bucket, query)

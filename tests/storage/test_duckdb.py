@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import pytest
 
+from backdrop.errors import StorageUnavailable
 from backdrop.storage.duckdb.engine import DuckDBStorage
 from backdrop.storage.port import Storage
 from tests.storage.contract import StorageContract
@@ -28,3 +32,26 @@ class TestDuckDBStorage(StorageContract):
         self.opened.close()
         self.opened = DuckDBStorage(self.path)
         return self.opened
+
+
+def test_a_file_that_is_open_elsewhere_is_refused_with_who_has_it(tmp_path: Path) -> None:
+    """One process may have the file: another is told which one has, and what to do."""
+    path = tmp_path / "held.duckdb"
+    DuckDBStorage(path).close()
+    hold = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "open\n"
+        with pytest.raises(StorageUnavailable, match=f"process {holder.pid} has it open.*--store"):
+            DuckDBStorage(path)
+        holder.communicate("\n", timeout=20)
+
+
+def test_every_error_of_the_driver_stops_at_the_engine() -> None:
+    """Each class of errors that DuckDB's module names is one that the engine translates."""
+    errors = [one for one in vars(duckdb).values() if isinstance(one, type)]
+    found = [one for one in errors if issubclass(one, Exception) and one is not duckdb.Warning]
+    assert len(found) > 10
+    assert [one for one in found if not issubclass(one, duckdb.Error)] == []

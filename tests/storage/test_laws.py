@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.period import PERIOD_NAMES, Period
 from backdrop.domain.query import Collect, Equals, Query
-from backdrop.domain.record import Records
+from backdrop.domain.table import Records
 from backdrop.storage.duckdb.engine import DuckDBStorage
 from backdrop.storage.mongodb.engine import MongoDBStorage
 from backdrop.storage.port import Storage

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.period import Period
 from backdrop.domain.query import Collect, Query, Sort
-from backdrop.domain.record import Records
+from backdrop.domain.table import Records
 from backdrop.domain.token import Token, hash_token
 from backdrop.domain.values import ID, Record
 from backdrop.errors import BackdropError
@@ -153,18 +153,18 @@ class Stores(RuleBasedStateMachine):
 
     @rule(name=mostly_one, record=records())
     def save_one(self, name: str, record: Record) -> None:
-        self.both(lambda store: store.save(name, Records([record], 1)))
+        self.both(lambda store: store.save(name, Records.of([record])))
 
     @rule(name=mostly_one, rows=st.lists(records(), min_size=1, max_size=5))
     def save_new(self, name: str, rows: list[Record]) -> None:
         stamp = self.now.timestamp()
         numbered = [{**row, ID: f"new-{stamp}-{n}"} for n, row in enumerate(rows)]
-        self.both(lambda store: store.save(name, Records(numbered, len(rows), ids_are_new=True)))
+        self.both(lambda store: store.save(name, Records.of(numbered, ids_are_new=True)))
 
     @rule(name=mostly_one, record_id=some_ids, field=st.sampled_from(FIELDS), value=values)
     def replace_one(self, name: str, record_id: str, field: str, value: Any) -> None:
         record: Record = {ID: record_id, field: value}
-        self.both(lambda store: store.save(name, Records([record], 1)))
+        self.both(lambda store: store.save(name, Records.of([record])))
 
     @rule(name=mostly_one, batch=batches())
     def replace_all(self, name: str, batch: Records) -> None:
@@ -172,7 +172,7 @@ class Stores(RuleBasedStateMachine):
 
     @rule(name=mostly_one)
     def empty(self, name: str) -> None:
-        self.both(lambda store: store.replace(name, Records([], 0)))
+        self.both(lambda store: store.replace(name, Records.of([])))
 
     @rule(
         name=mostly_one,

@@ -123,7 +123,7 @@ class _Resource:
         return Response(status_code=204, headers={"Allow": ", ".join(self._allowed)})
 
 
-_NOTHING_HERE = "there is nothing at this path"
+_NOTHING_HERE = "there is nothing at this path; /_docs says what there is"
 
 
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from math import isfinite
+from types import NoneType
 from typing import Any
 
 from backdrop.domain.bucket import Bucket
-from backdrop.domain.times import format_instant, parse_instant
+from backdrop.domain.table import ABSENT, Records, last_of_each_id, pivoted
+from backdrop.domain.times import format_instant, parse_instant, parse_instants
 from backdrop.domain.values import (
     FIELD_EXPECTED,
     ID,
@@ -28,18 +30,6 @@ MOST_ID_CHARACTERS = 512
 
 SchemaCheck = Callable[[Mapping[str, Any]], Sequence[tuple[str | None, str]]]
 """What a bucket's schema says of one raw record: (field or None, message) for each violation."""
-
-
-@dataclass(frozen=True, slots=True)
-class Records:
-    """A batch of records that passed every check, each id once (the last one given).
-
-    `ids_are_new`: every id was made here for this batch, so that no stored record can have it.
-    """
-
-    rows: Sequence[Record]
-    received: int
-    ids_are_new: bool = False
 
 
 class _Wrong(Exception):
@@ -62,9 +52,21 @@ def parse_records(
     Raises InvalidRecords if any row breaks one, with a Problem for each breach (the first
     `MOST_PROBLEMS_LISTED`), its `index` from 0 and its `field` where there is one.
     """
+    records = _parse_by_columns(raw_rows, bucket, new_ids, schema_check)
+    if records is None:
+        return _parse_one_by_one(raw_rows, bucket, new_ids, schema_check)
+    return records
+
+
+def _parse_one_by_one(
+    raw_rows: Sequence[Any],
+    bucket: Bucket,
+    new_ids: Iterator[str],
+    schema_check: SchemaCheck | None,
+) -> Records:
     problems: list[Problem] = []
     count = 0
-    accepted: dict[str, Record] = {}
+    accepted: list[Record] = []
     ids_are_new = True
     for index, raw in enumerate(raw_rows):
         record, wrong = _parse_fields(raw)
@@ -83,13 +85,11 @@ def parse_records(
             room = MOST_PROBLEMS_LISTED - len(problems)
             problems.extend(_problem(one, index) for one in wrong[:room])
             continue
-        identity = record.get(ID)
-        if identity is None:
-            identity = record[ID] = next(new_ids)
-        else:
+        if ID in record:
             ids_are_new = False
-            accepted.pop(identity, None)  # type: ignore[arg-type]  # the last one takes the later place
-        accepted[identity] = record  # type: ignore[index]  # an _id is a string by now
+        else:
+            record[ID] = next(new_ids)
+        accepted.append(record)
     if count:
         records = "1 record" if len(raw_rows) == 1 else f"{len(raw_rows)} records"
         raise InvalidRecords(
@@ -98,7 +98,7 @@ def parse_records(
             problems=problems,
             count=count,
         )
-    return Records(list(accepted.values()), received=len(raw_rows), ids_are_new=ids_are_new)
+    return Records.of(accepted, ids_are_new=ids_are_new)
 
 
 def parse_patch(
@@ -176,6 +176,105 @@ def _check_auto_id(record: Record, fields: Sequence[str]) -> str:
         message = f"_id is made of {', '.join(fields)} here: leave it out, or give {made!r}"
         raise _Wrong("id_mismatch", message, ID)
     return made
+
+
+# -- by columns ----------------------------------------------------------------------------------
+#
+# Only ever a shorter way to the same end: what is accepted here would be accepted one by one, with
+# the same values. What is not plainly right is left to the other way, which says what is wrong.
+
+
+def _parse_by_columns(
+    raw_rows: Sequence[Any],
+    bucket: Bucket,
+    new_ids: Iterator[str],
+    schema_check: SchemaCheck | None,
+) -> Records | None:
+    """The batch, if looking at its columns is enough to accept it; else None."""
+    if set(map(type, raw_rows)) != {dict} or not all(raw_rows):
+        return None
+    if schema_check is not None and any(map(schema_check, raw_rows)):
+        return None
+    columns: dict[str, Sequence[Any]] = {}
+    for name, column in pivoted(raw_rows).items():
+        parsed = _parse_column(name, column)
+        if parsed is None:
+            return None
+        columns[name] = parsed
+    ids = columns.get(ID, [ABSENT] * len(raw_rows))
+    if bucket.auto_ids:
+        made = _made_ids(columns, bucket.auto_ids)
+        if made is None or any(
+            given is not ABSENT and given != one for given, one in zip(ids, made, strict=True)
+        ):
+            return None
+        ids = made
+    ids_are_new = set(ids) == {ABSENT}
+    columns[ID] = [next(new_ids) if one is ABSENT else one for one in ids]
+    return Records(last_of_each_id(columns), len(raw_rows), ids_are_new)
+
+
+def _parse_column(name: str, column: Sequence[Any]) -> Sequence[Any] | None:
+    """The column's values, if all of them are plainly right; else None."""
+    if name not in _good_names:
+        try:
+            _check_name(name)
+        except _Wrong:
+            return None
+    given = column if ABSENT not in column else [one for one in column if one is not ABSENT]
+    kinds = set(map(type, given))
+    if name in TIME_FIELDS:
+        return _parse_times(column) if kinds == {str} else None
+    if not (kinds <= _PLAIN_KINDS and _are_in_range(given, kinds)):
+        return None
+    if name == ID and not (kinds == {str} and _are_ids(given)):
+        return None
+    return column
+
+
+_PLAIN_KINDS = {str, int, float, bool, NoneType}
+
+
+def _parse_times(column: Sequence[Any]) -> Sequence[Any] | None:
+    try:
+        if ABSENT not in column:
+            return parse_instants(column)
+        return [one if one is ABSENT else parse_instant(one) for one in column]
+    except ValueError:
+        return None
+
+
+def _are_in_range(given: Sequence[Any], kinds: set[type]) -> bool:
+    if int in kinds:
+        numbers = given if len(kinds) == 1 else [one for one in given if type(one) is int]
+        if min(numbers) < INT64_MIN or max(numbers) > INT64_MAX:
+            return False
+    if float in kinds and not all(isfinite(one) for one in given if type(one) is float):
+        return False
+    if str in kinds:
+        texts = given if len(kinds) == 1 else [one for one in given if type(one) is str]
+        try:
+            "".join(texts).encode()
+        except UnicodeEncodeError:
+            return False
+    return True
+
+
+def _are_ids(texts: Sequence[str]) -> bool:
+    """Whether each has 1 to 512 characters and no white space: then blanks part them again."""
+    return max(map(len, texts)) <= MOST_ID_CHARACTERS and " ".join(texts).split() == list(texts)
+
+
+def _made_ids(columns: Mapping[str, Sequence[Any]], fields: Sequence[str]) -> list[str] | None:
+    parts = [columns.get(name, (ABSENT,)) for name in fields]
+    if any(ABSENT in part for part in parts):
+        return None
+    rows = zip(*(map(_joined, part) for part in parts), strict=True)
+    made = [base64.b64encode(".".join(row).encode()).decode() for row in rows]
+    return made if max(map(len, made)) <= MOST_ID_CHARACTERS else None
+
+
+# -- one by one ----------------------------------------------------------------------------------
 
 
 def _problem(wrong: _Wrong, index: int) -> Problem:

@@ -7,6 +7,7 @@ YYYY-MM-DD[T| ]HH:MM[:SS[.f…]][Z|±HH:MM|±HHMM]        up to nine decimals, k
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
 
 EXPECTED = (
@@ -36,6 +37,16 @@ def parse_instant(text: str, *, zone: tzinfo = UTC) -> datetime:
         return instant.astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError(f"no such date or time; expected {EXPECTED}") from None
+
+
+def parse_instants(texts: Sequence[str]) -> list[datetime]:
+    """The instants of a column, each as `parse_instant` reads it in UTC. Raises ValueError."""
+    if not all(map(_is_instant, texts)):
+        raise ValueError(f"expected {EXPECTED}")
+    return [
+        one if one.tzinfo is UTC else parse_instant(text)
+        for text, one in zip(texts, map(datetime.fromisoformat, texts), strict=True)
+    ]
 
 
 def format_instant(instant: datetime) -> str:

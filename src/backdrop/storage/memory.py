@@ -15,9 +15,9 @@ from typing import Any
 
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.query import Equals, Filter, Query, Reduction
-from backdrop.domain.record import Records
 from backdrop.domain.reduce import add, distinct, greatest, least
 from backdrop.domain.shape import Groups
+from backdrop.domain.table import Records
 from backdrop.domain.token import Token
 from backdrop.domain.values import ID, TIMESTAMP, Record, Value, order_key, shown
 from backdrop.errors import Conflict, NotFound

@@ -16,8 +16,8 @@ from typing import Protocol
 
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.query import Query
-from backdrop.domain.record import Records
 from backdrop.domain.shape import Groups
+from backdrop.domain.table import Records
 from backdrop.domain.token import Token
 from backdrop.domain.values import Record
 from backdrop.errors import InvalidQuery, Problem

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import chain
 from types import NoneType
 from typing import Any
 
 import pyarrow as pa
 
+from backdrop.domain.table import Absent, Records
 from backdrop.domain.values import Record, Value
 from backdrop.storage.duckdb.catalogue import Kind
 
@@ -33,29 +33,21 @@ _ARROW_TYPES: Mapping[Kind, pa.DataType] = {
 }
 
 
-class _Absent:
-    """The type of what stands where a record lacks a field."""
-
-
-_ABSENT = _Absent()
-
-
-def to_columns(records: Sequence[Record]) -> dict[tuple[str, Kind], pa.Array]:
+def to_columns(records: Records) -> dict[tuple[str, Kind], pa.Array]:
     """One Arrow array for each (field, kind) that occurs, as long as `records`.
 
     Absence is null; a given null is true in the array of kind `null`; times are naive UTC.
     """
     columns: dict[tuple[str, Kind], pa.Array] = {}
-    for field in dict.fromkeys(chain.from_iterable(records)):
-        values = [record.get(field, _ABSENT) for record in records]
+    for field, values in records.columns.items():
         types = set(map(type, values))
-        for kind_type in sorted(types - {_Absent}, key=lambda one: one.__name__):
+        for kind_type in sorted(types - {Absent}, key=lambda one: one.__name__):
             kind = _kind_of[kind_type]
             columns[field, kind] = _array(values, kind_type, kind, only=len(types) == 1)
     return columns
 
 
-def _array(values: list[Any], kind_type: type, kind: Kind, *, only: bool) -> pa.Array:
+def _array(values: Sequence[Any], kind_type: type, kind: Kind, *, only: bool) -> pa.Array:
     if kind == "null":
         values = [True if value is None else None for value in values]
     elif not only:

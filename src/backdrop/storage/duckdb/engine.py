@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,8 +17,8 @@ from backdrop.domain.bucket import Bucket
 from backdrop.domain.period import Segment, segments
 from backdrop.domain.period_key import MANY_YEARS, NO_OFFSET, period_start, segments_of_years
 from backdrop.domain.query import Query
-from backdrop.domain.record import Records
 from backdrop.domain.shape import Groups
+from backdrop.domain.table import Records
 from backdrop.domain.token import Token
 from backdrop.domain.values import TIMESTAMP, Record
 from backdrop.errors import NotFound, StorageUnavailable
@@ -325,9 +326,20 @@ def _open(path: Path) -> duckdb.DuckDBPyConnection:
                 f"can't open {path}: it has layout {found}, and this Backdrop knows {FORMAT}"
             )
     except duckdb.Error as error:
-        reason = str(error).splitlines()[0]
-        raise StorageUnavailable(f"can't open {path}: {reason}") from error
+        raise StorageUnavailable(f"can't open {path}: {_reason(error)}") from error
     return connection
+
+
+def _reason(error: duckdb.Error) -> str:
+    """Why a file can't be opened, in words for who started the program."""
+    reason = str(error).splitlines()[0]
+    holder = re.search(r"Conflicting lock is held in .*?\(PID (\d+)\)", reason)
+    if holder is None:
+        return reason
+    return (
+        f"the process {holder[1]} has it open, and only one can: stop that one, or choose another "
+        "file with --store"
+    )
 
 
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {

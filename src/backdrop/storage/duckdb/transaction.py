@@ -13,7 +13,7 @@ import msgspec
 import pyarrow as pa
 
 from backdrop.domain.bucket import Bucket
-from backdrop.domain.record import Records
+from backdrop.domain.table import Records, joined
 from backdrop.domain.token import Token
 from backdrop.domain.values import ID, Record
 from backdrop.errors import Conflict, NotFound
@@ -73,8 +73,7 @@ class Transaction:
         self._ids = ids
         self._now = now
         self._publish = publish
-        self._gathered: dict[str, dict[str, Record]] = {}
-        self._all_new: dict[str, bool] = {}
+        self._gathered: dict[str, list[Records]] = {}
         connection.begin()
 
     def commit(self) -> None:
@@ -161,12 +160,7 @@ class Transaction:
 
     def save(self, bucket: str, records: Records) -> None:
         self._table(bucket)
-        gathered = self._gathered.setdefault(bucket, {})
-        self._all_new[bucket] = self._all_new.get(bucket, True) and records.ids_are_new
-        for record in records.rows:
-            record_id = str(record[ID])
-            gathered.pop(record_id, None)  # the later one takes the later place
-            gathered[record_id] = record
+        self._gathered.setdefault(bucket, []).append(records)
 
     def replace(self, bucket: str, records: Records) -> None:
         table = self._table(bucket)
@@ -178,7 +172,7 @@ class Transaction:
         self._execute(create_table(table))
         self._execute("UPDATE buckets SET records_table = $1 WHERE name = $2", name, bucket)
         self._ids.start(name)
-        self._insert(table, records.rows)
+        self._insert(table, records)
 
     def update(self, bucket: str, record_id: str, change: Callable[[Record], Record]) -> None:
         self._store_gathered(bucket)
@@ -189,7 +183,7 @@ class Transaction:
         if not stored:
             raise NotFound(no_record(bucket, record_id))
         changed = change(stored[0])
-        self._insert(table, [changed], deleted=self._delete(table, [record_id]))
+        self._insert(table, Records.of([changed]), deleted=self._delete(table, [record_id]))
 
     def delete(self, bucket: str, record_id: str) -> None:
         self._store_gathered(bucket)
@@ -200,15 +194,15 @@ class Transaction:
         self._written(table, deleted=deleted)
 
     def _store_gathered(self, bucket: str) -> None:
-        records = self._gathered.pop(bucket, None)
-        if records is None:
+        gathered = self._gathered.pop(bucket, None)
+        if gathered is None:
             return
         table = self._table(bucket)
+        records = joined(gathered)
         deleted = 0
-        if not self._all_new.pop(bucket):
-            held = self._ids.maybe_held(table.name, records)
-            deleted = self._delete(table, held)
-        self._insert(table, list(records.values()), deleted=deleted)
+        if not records.ids_are_new:
+            deleted = self._delete(table, self._ids.maybe_held(table.name, records.ids))
+        self._insert(table, records, deleted=deleted)
 
     def _delete(self, table: Table, ids: Sequence[str]) -> int:
         """Remove the records of those ids; how many there were."""
@@ -223,7 +217,7 @@ class Transaction:
         (count,) = deleted.fetchall()[0]
         return int(count)
 
-    def _insert(self, table: Table, records: Sequence[Record], *, deleted: int = 0) -> None:
+    def _insert(self, table: Table, records: Records, *, deleted: int = 0) -> None:
         columns = to_columns(records)
         added = [key for key in columns if key not in table.columns]
         if added:
@@ -238,7 +232,7 @@ class Transaction:
                     kind,
                     table.columns[field, kind],
                 )
-        if records:
+        if len(records):
             sequence = range(self._sequence, self._sequence + len(records))
             self._sequence = sequence.stop
             batch = {SEQUENCE: pa.array(sequence, pa.int64())}
@@ -246,7 +240,7 @@ class Transaction:
             self._connection.register("batch", pa.table(batch))
             names = ", ".join(map(quoted, batch))
             self._execute(f"INSERT INTO {quoted(table.name)} ({names}) SELECT {names} FROM batch")
-            self._ids.add(table.name, [str(record[ID]) for record in records])
+            self._ids.add(table.name, records.ids)
         self._written(table, added=len(records), deleted=deleted)
 
     # -- within -----------------------------------------------------------------------------

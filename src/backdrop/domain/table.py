@@ -1,0 +1,101 @@
+"""A batch of records as a table: a column for each field, as long as the batch.
+
+Ten thousand records of ten fields are a hundred thousand values. To look at them one by one costs
+more than to store them; by columns, a check or a conversion is one step for ten thousand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Final, TypeAlias, final
+
+from backdrop.domain.values import ID, Record
+
+
+@final
+class Absent:
+    """The type of `ABSENT`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT: Final = Absent()
+"""Stands in a column where a record lacks the field."""
+
+Column: TypeAlias = Sequence[Any]
+"""Values, or `ABSENT`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """A batch of records that passed every check, each id once (the last one given).
+
+    `received`: how many there were, with those that a later one of their id replaced.
+    `ids_are_new`: every id was made here for this batch, so that no stored record can have it.
+    """
+
+    columns: Mapping[str, Column]
+    received: int
+    ids_are_new: bool = False
+
+    @classmethod
+    def of(cls, rows: Sequence[Record], *, ids_are_new: bool = False) -> Records:
+        """The batch of these records; of those with one id, the last."""
+        return cls(last_of_each_id(pivoted(rows)), len(rows), ids_are_new)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def ids(self) -> Sequence[str]:
+        return self.columns.get(ID, ())
+
+    @property
+    def rows(self) -> list[Record]:
+        """The records one by one, in order."""
+        names = tuple(self.columns)
+        return [
+            {name: value for name, value in zip(names, row, strict=True) if value is not ABSENT}
+            for row in zip(*self.columns.values(), strict=True)
+        ]
+
+
+def pivoted(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The rows by columns, which stand in the order in which their fields first come."""
+    names = dict.fromkeys(chain.from_iterable(rows))
+    return {name: [row.get(name, ABSENT) for row in rows] for name in names}
+
+
+def last_of_each_id(columns: Mapping[str, Column]) -> Mapping[str, Column]:
+    """The table without the rows whose id comes again further down."""
+    ids = columns.get(ID, ())
+    place = dict(zip(ids, range(len(ids)), strict=True))
+    if len(place) == len(ids):
+        return columns
+    kept = sorted(place.values())
+    return {name: [column[row] for row in kept] for name, column in columns.items()}
+
+
+def joined(batches: Sequence[Records]) -> Records:
+    """The batches as one, in their order."""
+    if len(batches) == 1:
+        return batches[0]
+    names = dict.fromkeys(chain.from_iterable(batch.columns for batch in batches))
+    columns = {
+        name: list(
+            chain.from_iterable(
+                batch.columns.get(name) or [ABSENT] * len(batch) for batch in batches
+            )
+        )
+        for name in names
+    }
+    return Records(
+        last_of_each_id(columns),
+        received=sum(batch.received for batch in batches),
+        ids_are_new=all(batch.ids_are_new for batch in batches),
+    )
