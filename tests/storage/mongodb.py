@@ -28,6 +28,7 @@ _ARGUMENTS = (
     *("--replSet", "backdrop", "--bind_ip", "127.0.0.1", "--nounixsocket"),
     *("--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "128", "--quiet"),
     *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+    *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"),  # else a primary waits
 )
 _numbers = count()
 

@@ -8,7 +8,7 @@ booleans, null and absence apart by itself.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -17,7 +17,7 @@ from bson import Int64
 
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.period_key import instant, microseconds
-from backdrop.domain.record import Records
+from backdrop.domain.table import Records
 from backdrop.domain.token import Token
 from backdrop.domain.values import TIME_FIELDS, Record, Value
 from backdrop.storage.port import BucketState
@@ -31,7 +31,11 @@ SEQUENCE = "_seq"
 
 
 def to_documents(records: Records, first_place: int) -> list[Document]:
-    return [to_document(record, place) for place, record in enumerate(records.rows, first_place)]
+    places = range(first_place, first_place + len(records))
+    columns = {**records.columns, SEQUENCE: places}
+    for name in TIME_FIELDS & columns.keys():
+        columns[name] = [stored_value(value) for value in columns[name]]
+    return Records(columns, received=len(places)).rows
 
 
 def to_document(record: Record, place: int) -> Document:
@@ -39,10 +43,6 @@ def to_document(record: Record, place: int) -> Document:
     for name in TIME_FIELDS & record.keys():
         document[name] = stored_value(document[name])
     return document
-
-
-def to_records(documents: Iterable[Document]) -> list[Record]:
-    return [to_record(document) for document in documents]
 
 
 def to_record(document: Document) -> Record:
@@ -127,6 +127,6 @@ def to_token(document: Mapping[str, Any]) -> Token:
     return Token(hash=fields.pop("_id"), **fields)
 
 
-def chunks(ids: list[Any]) -> Iterator[list[Any]]:
+def chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     """The ids in parts that fit one command: the longest takes 2 KB, and a command 16 MB."""
     return (ids[at : at + 5_000] for at in range(0, len(ids), 5_000))

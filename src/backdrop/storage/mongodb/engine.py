@@ -14,10 +14,10 @@ from pymongo.errors import DuplicateKeyError, OperationFailure
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.period_key import microseconds
 from backdrop.domain.query import Query
-from backdrop.domain.record import Records
 from backdrop.domain.shape import Groups
+from backdrop.domain.table import Records
 from backdrop.domain.token import Token
-from backdrop.domain.values import ID, Record
+from backdrop.domain.values import Record
 from backdrop.errors import Conflict, NotFound, StorageUnavailable
 from backdrop.storage.mongodb.connection import (
     SOON,
@@ -182,10 +182,10 @@ class MongoDBStorage:
 
     @driver_errors()
     def save(self, bucket: str, records: Records) -> None:
-        ids = [] if records.ids_are_new else [record[ID] for record in records.rows]
+        ids = () if records.ids_are_new else records.ids
 
         def work(session: Session) -> None:
-            count = len(records.rows)
+            count = len(records)
             before = self._written(bucket, session, stored=count, records=count)
             shelf = self._database[before["collection"]]
             deleted = sum(
@@ -211,9 +211,9 @@ class MongoDBStorage:
         with self._turn(bucket):
             self._found(bucket)
             name = self._shelves.new()
-            if records.rows:
+            if len(records):
                 self._database[name].insert_many(to_documents(records, 0))
-            count = len(records.rows)
+            count = len(records)
             self._switch({"_id": bucket}, name, records=count, stored=count)
         self._shelves.sweep()
 
@@ -365,7 +365,7 @@ class MongoDBStorage:
             before = self._found(bucket)
             name = self._shelves.new()
             new = self._database[name]
-            stored = before["stored"] + len(records.rows)
+            stored = before["stored"] + len(records)
             new.insert_many(to_documents(records, before["stored"]))
             keep = {"into": name, "on": "_id", "whenMatched": "keepExisting"}
             self._database[before["collection"]].aggregate([{"$merge": keep}])
