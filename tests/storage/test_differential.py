@@ -1,4 +1,4 @@
-"""Any query over any records has the same answer from DuckDB as from the memory engine."""
+"""Any query over any records has the same answer from each engine as from the memory engine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from backdrop.domain.table import Records
 from backdrop.domain.values import ID, Record
 from backdrop.storage.duckdb.engine import DuckDBStorage
 from backdrop.storage.memory import MemoryStorage
+from backdrop.storage.mongodb.engine import MongoDBStorage
 from backdrop.storage.port import Storage
+from tests.storage import mongodb as server
 from tests.storage.exact import answered, close_to, exact, outcome, read
 from tests.strategies import LONG, ZONES, any_floats, integers, workloads
 
@@ -31,7 +33,7 @@ PAIRS = RECORD_SETS * QUERIES_A_SET
 
 @dataclass
 class Engines:
-    """The memory engine, and DuckDB twice: as it is, and cutting what it sorts into slices."""
+    """The memory engine, DuckDB as it is and cutting what it sorts into slices, and MongoDB."""
 
     memory: Storage
     others: dict[str, Storage]
@@ -84,14 +86,17 @@ def _features(query: Query, answer: Any) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
+def engines(tmp_path_factory: pytest.TempPathFactory, mongodb: str) -> Iterator[Engines]:
     folder: Path = tmp_path_factory.mktemp("differential")
     whole = DuckDBStorage(folder / "whole.duckdb")
     sliced = DuckDBStorage(folder / "sliced.duckdb", sorted_at_once=3)
-    engines = Engines(MemoryStorage(), {"whole": whole, "sliced": sliced})
+    url = server.database(mongodb)
+    others = {"whole": whole, "sliced": sliced, "mongodb": MongoDBStorage(url)}
+    engines = Engines(MemoryStorage(), others)
     yield engines
     for store in engines.others.values():
         store.close()
+    server.drop(url)
 
 
 @settings(max_examples=RECORD_SETS)

@@ -18,6 +18,9 @@ from backdrop.domain.period import PERIOD_NAMES, Period
 from backdrop.domain.query import Collect, Equals, Query
 from backdrop.domain.table import Records
 from backdrop.storage.duckdb.engine import DuckDBStorage
+from backdrop.storage.mongodb.engine import MongoDBStorage
+from backdrop.storage.port import Storage
+from tests.storage import mongodb as server
 from tests.storage.exact import answered
 from tests.strategies import FIELDS, instants, one_filter, workloads, zones
 
@@ -25,14 +28,23 @@ WRITES = workloads(0).map(lambda workload: workload[0])
 NUMBERS = count()
 
 
-@pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DuckDBStorage]:
-    storage = DuckDBStorage(tmp_path_factory.mktemp("laws") / "laws.duckdb")
+@pytest.fixture(scope="module", params=["duckdb", "mongodb"])
+def storage(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Storage]:
+    if request.param == "duckdb":
+        storage: Storage = DuckDBStorage(tmp_path_factory.mktemp("laws") / "laws.duckdb")
+        yield storage
+        storage.close()
+        return
+    url = server.database(request.getfixturevalue("mongodb"))
+    storage = MongoDBStorage(url)
     yield storage
     storage.close()
+    server.drop(url)
 
 
-def filled(storage: DuckDBStorage, writes: list[Records]) -> Bucket:
+def filled(storage: Storage, writes: list[Records]) -> Bucket:
     bucket = Bucket(name=f"laws-{next(NUMBERS)}")
     storage.put_bucket(bucket)
     for records in writes:
@@ -46,7 +58,7 @@ def total(rows: list[dict[str, Any]]) -> int:
 
 @given(writes=WRITES, field=st.sampled_from(FIELDS))
 def test_groups_sum_to_the_records_that_have_the_field(
-    storage: DuckDBStorage, writes: list[Records], field: str
+    storage: Storage, writes: list[Records], field: str
 ) -> None:
     """Each record is in one group, or lacks the field or holds null in it."""
     bucket = filled(storage, writes)
@@ -58,7 +70,7 @@ def test_groups_sum_to_the_records_that_have_the_field(
 
 @given(writes=WRITES, field=st.sampled_from(FIELDS), one=one_filter)
 def test_filters_by_each_value_part_the_groups(
-    storage: DuckDBStorage, writes: list[Records], field: str, one: Any
+    storage: Storage, writes: list[Records], field: str, one: Any
 ) -> None:
     """What a filter by a group's key lets pass is that group; all of them are all the groups."""
     bucket = filled(storage, writes)
@@ -76,7 +88,7 @@ def test_filters_by_each_value_part_the_groups(
 
 @given(writes=WRITES, zone=zones())
 def test_short_periods_sum_to_long_ones(
-    storage: DuckDBStorage, writes: list[Records], zone: ZoneInfo
+    storage: Storage, writes: list[Records], zone: ZoneInfo
 ) -> None:
     """Hours sum to days, days to weeks and months, months to quarters and years."""
     bucket = filled(storage, writes)
@@ -101,7 +113,7 @@ def test_short_periods_sum_to_long_ones(
 
 @given(writes=WRITES, middle=instants())
 def test_two_halves_of_a_range_are_the_whole(
-    storage: DuckDBStorage, writes: list[Records], middle: datetime
+    storage: Storage, writes: list[Records], middle: datetime
 ) -> None:
     """Half-open ranges that meet hold each record once."""
     bucket = filled(storage, writes)
@@ -116,7 +128,7 @@ def test_two_halves_of_a_range_are_the_whole(
 
 @given(writes=WRITES, field=st.sampled_from(FIELDS), zone=zones())
 def test_nested_and_flat_say_the_same(
-    storage: DuckDBStorage, writes: list[Records], field: str, zone: ZoneInfo
+    storage: Storage, writes: list[Records], field: str, zone: ZoneInfo
 ) -> None:
     """Flattened, an answer has the same cells as nested, and its counts are the groups'."""
     bucket = filled(storage, writes)
@@ -141,7 +153,7 @@ def test_nested_and_flat_say_the_same(
     zone=zones(),
 )
 def test_filled_periods_are_those_of_the_range(
-    storage: DuckDBStorage, writes: list[Records], day: date, zone: ZoneInfo
+    storage: Storage, writes: list[Records], day: date, zone: ZoneInfo
 ) -> None:
     """With a range each period stands there once, in order, each ending where the next begins."""
     bucket = filled(storage, writes)

@@ -1,17 +1,22 @@
-"""Any sequence of writes leaves DuckDB with what it leaves the memory engine with."""
+"""Any sequence of writes leaves an engine with what it leaves the memory engine with."""
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from hypothesis import note, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.period import Period
@@ -22,7 +27,9 @@ from backdrop.domain.values import ID, Record
 from backdrop.errors import BackdropError
 from backdrop.storage.duckdb.engine import DuckDBStorage
 from backdrop.storage.memory import MemoryStorage
+from backdrop.storage.mongodb.engine import MongoDBStorage
 from backdrop.storage.port import Storage
+from tests.storage import mongodb as server
 from tests.storage.exact import exact, outcome
 from tests.strategies import FIELDS, IDS, LONG, batches, instants, records, values, zone
 
@@ -54,33 +61,32 @@ class Failed(Exception):
 class Stores(RuleBasedStateMachine):
     """The same operations on both engines, and their whole contents compared after each."""
 
-    def __init__(self) -> None:
+    def __init__(self, where: str) -> None:
+        """`where`: what `open` makes of it is an empty store."""
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
+        self.where = where
         self.now = datetime(2013, 1, 1, tzinfo=UTC)
         self.memory = MemoryStorage(clock=lambda: self.now)
-        self.duckdb = self._open()
+        self.engine = self.open()
         self.versions: dict[str, tuple[int, int]] = {}
-        self.highest = (0, 0)
+        self.given: tuple[set[int], set[int]] = (set(), set())
         for name in NAMES[:2]:
             self._make(name)
 
-    def _open(self) -> DuckDBStorage:
-        path = Path(self.folder.name, "store.duckdb")
-        return DuckDBStorage(path, clock=lambda: self.now, sorted_at_once=3)
+    def open(self) -> Storage:
+        raise NotImplementedError
 
     def _make(self, name: str) -> None:
         self.both(lambda store: store.put_bucket(Bucket(name=name)))
 
     def teardown(self) -> None:
-        self.duckdb.close()
-        self.folder.cleanup()
+        self.engine.close()
 
     def both(self, use: Callable[[Storage], Any]) -> None:
         """Do it to both; what it returns or raises must be the same."""
         self.now += timedelta(milliseconds=1_500)
         outcomes = []
-        for store in (self.memory, self.duckdb):
+        for store in (self.memory, self.engine):
             try:
                 outcomes.append(("returned", exact(use(store))))
             except (BackdropError, Failed) as error:
@@ -138,7 +144,7 @@ class Stores(RuleBasedStateMachine):
         hashed, now = hash_token(text), self.now
         self.both(lambda store: store.token_used(hashed, now))
         deadline = time.monotonic() + 10
-        while self.duckdb.token(hashed) != self.memory.token(hashed):
+        while self.engine.token(hashed) != self.memory.token(hashed):
             assert time.monotonic() < deadline, "the use of a token is never noted"
             time.sleep(0.001)
 
@@ -197,44 +203,75 @@ class Stores(RuleBasedStateMachine):
 
     @rule()
     def reopen(self) -> None:
-        self.duckdb.close()
-        self.duckdb = self._open()
+        self.engine.close()
+        self.engine = self.open()
 
     # -- what must be the same --------------------------------------------------------------
 
     @invariant()
     def buckets_and_tokens_are_the_same(self) -> None:
-        assert self.duckdb.buckets() == self.memory.buckets()
+        assert self.engine.buckets() == self.memory.buckets()
         for bucket in self.memory.buckets():
-            assert self.duckdb.tokens(bucket.name) == self.memory.tokens(bucket.name)
-            assert self.duckdb.bucket(bucket.name) == bucket
+            assert self.engine.tokens(bucket.name) == self.memory.tokens(bucket.name)
+            assert self.engine.bucket(bucket.name) == bucket
         for text in TOKENS:
-            assert self.duckdb.token(hash_token(text)) == self.memory.token(hash_token(text))
+            assert self.engine.token(hash_token(text)) == self.memory.token(hash_token(text))
 
     @invariant()
     def states_are_the_same_and_versions_change_together(self) -> None:
         before, self.versions = self.versions, {}
         for bucket in self.memory.buckets():
-            ours, theirs = self.memory.state(bucket.name), self.duckdb.state(bucket.name)
+            ours, theirs = self.memory.state(bucket.name), self.engine.state(bucket.name)
             assert (theirs.records, theirs.last_written) == (ours.records, ours.last_written)
             now = ours.version, theirs.version
             self.versions[bucket.name] = now
             then = before.get(bucket.name)
             if then is not None and then[0] == now[0]:
                 assert then[1] == now[1], "changed without a write"
-            else:
-                assert all(new > old for new, old in zip(now, self.highest, strict=True))
-                self.highest = now
+                continue
+            for new, old, given in zip(now, then or (0, 0), self.given, strict=True):
+                assert new > old
+                assert new not in given, "used twice"
+                given.add(new)
 
     @invariant()
     def every_answer_is_the_same(self) -> None:
         for bucket in self.memory.buckets():
             for query in QUERIES:
                 expected = outcome(self.memory, bucket, query)
-                assert outcome(self.duckdb, bucket, query) == expected, query
+                assert outcome(self.engine, bucket, query) == expected, query
 
 
-Stores.TestCase.settings = settings(
-    max_examples=400 if LONG else 20, stateful_step_count=50 if LONG else 25
-)
-TestStores = Stores.TestCase
+class DuckDBStores(Stores):
+    def open(self) -> Storage:
+        path = Path(self.where, "store.duckdb")
+        return DuckDBStorage(path, clock=lambda: self.now, sorted_at_once=3)
+
+
+class MongoDBStores(Stores):
+    def open(self) -> Storage:
+        return MongoDBStorage(self.where, clock=lambda: self.now)
+
+    def teardown(self) -> None:
+        server.empty(self.engine)
+        super().teardown()
+
+
+_SETTINGS = settings(max_examples=400 if LONG else 20, stateful_step_count=50 if LONG else 25)
+
+
+def test_duckdb_ends_with_what_memory_has(tmp_path: Path) -> None:
+    numbers = count()
+
+    def stores() -> Stores:
+        folder = tmp_path / str(next(numbers))
+        folder.mkdir()
+        return DuckDBStores(str(folder))
+
+    run_state_machine_as_test(stores, settings=_SETTINGS)
+
+
+def test_mongodb_ends_with_what_memory_has(mongodb: str) -> None:
+    url = server.database(mongodb)
+    run_state_machine_as_test(lambda: MongoDBStores(url), settings=_SETTINGS)
+    server.drop(url)

@@ -8,7 +8,9 @@ from urllib.parse import unquote, urlsplit
 from backdrop.errors import InvalidRequest
 from backdrop.storage.port import Storage
 
-STORE_EXPECTED = "duckdb:///path/to/file.duckdb or memory:"
+STORE_EXPECTED = (
+    "duckdb:///path/to/file.duckdb, mongodb://host:27017/database?replicaSet=name or memory:"
+)
 
 
 def duckdb_path(url: str) -> Path | None:
@@ -26,6 +28,11 @@ def duckdb_path(url: str) -> Path | None:
     return Path(text)
 
 
+def is_mongodb(url: str) -> bool:
+    """Whether the URL is one of MongoDB: a store that many processes can have open."""
+    return urlsplit(url).scheme in ("mongodb", "mongodb+srv")
+
+
 def open_storage(url: str) -> Storage:
     """The store that the URL names, opened. Raises InvalidRequest for a URL of no engine."""
     if url == "memory:":
@@ -37,4 +44,8 @@ def open_storage(url: str) -> Storage:
         from backdrop.storage.duckdb.engine import DuckDBStorage
 
         return DuckDBStorage(path)
+    if is_mongodb(url):
+        from backdrop.storage.mongodb.engine import MongoDBStorage
+
+        return MongoDBStorage(url)
     raise InvalidRequest(f"there is no store {url.split(':')[0]!r}; expected {STORE_EXPECTED}")

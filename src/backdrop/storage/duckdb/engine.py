@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from queue import Empty, LifoQueue
 from typing import Any, TypeVar
@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import duckdb
 
 from backdrop.domain.bucket import Bucket
-from backdrop.domain.period import FIRST_INSTANT, Period, Segment, segments
+from backdrop.domain.period import Segment, segments
+from backdrop.domain.period_key import MANY_YEARS, NO_OFFSET, period_start, segments_of_years
 from backdrop.domain.query import Query
 from backdrop.domain.shape import Groups
 from backdrop.domain.table import Records
@@ -28,7 +29,6 @@ from backdrop.storage.duckdb.known_ids import IdsByTable
 from backdrop.storage.duckdb.slices import cuts, select_sample, select_slices, tiers
 from backdrop.storage.duckdb.sql import (
     Statement,
-    period_start,
     select_groups,
     select_presence,
     select_records,
@@ -291,37 +291,21 @@ def _zone_segments(
 ) -> Sequence[Segment]:
     """The offsets of the query's zone over the times that occur in the table and the range."""
     if query.period is None or query.period.zone.key == "UTC":
-        return [Segment(FIRST_INSTANT, timedelta(0))]
+        return NO_OFFSET
     select = f"SELECT min({TIMESTAMP}), max({TIMESTAMP}) FROM {quoted(table.name)}"
     first, last = cursor.execute(select).fetchall()[0]  # kept in the table's statistics: no scan
     if first is None:
-        return [Segment(FIRST_INSTANT, timedelta(0))]
+        return NO_OFFSET
     first, last = first.replace(tzinfo=UTC), last.replace(tzinfo=UTC)
     if query.start is not None:
         first = min(max(first, query.start), last)
     if query.end is not None:
         last = max(min(last, query.end), first)
-    if last.year - first.year < _MANY_YEARS:
+    if last.year - first.year < MANY_YEARS:
         return segments(query.period.zone, query.period.start(first), last)
     select = f"SELECT DISTINCT year({TIMESTAMP}) AS y FROM {quoted(table.name)} ORDER BY y"
     years = [year for (year,) in cursor.execute(select).fetchall() if year is not None]
-    return _segments_of_years(query.period, years)
-
-
-_MANY_YEARS = 150
-"""From here on it costs less to see which years occur than to plan for every change of offset."""
-
-
-def _segments_of_years(period: Period, years: Sequence[int]) -> list[Segment]:
-    """The offsets of the zone in those years, ascending; what is between has no records."""
-    found: list[Segment] = []
-    for year in years:
-        first = period.start(datetime(year, 1, 1, tzinfo=UTC))
-        last = datetime(year, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
-        for segment in segments(period.zone, first, last):
-            if not found or segment.offset != found[-1].offset:
-                found.append(segment)
-    return found
+    return segments_of_years(query.period, years)
 
 
 def _open(path: Path) -> duckdb.DuckDBPyConnection:

@@ -5,20 +5,25 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-from backdrop.domain.period import FIRST_INSTANT, Period, Segment, first_instant_of_hour
+from backdrop.domain.period import Period, Segment
+from backdrop.domain.period_key import (
+    DAY_US,
+    DAYS,
+    HOUR_BITS,
+    HOUR_US,
+    hours_are_whole,
+    microseconds,
+    offset_us,
+)
 from backdrop.domain.query import Equals, Filter, Query, Reduction, StartsWith
 from backdrop.domain.values import INT64_MAX, INT64_MIN, TIMESTAMP, Value
 from backdrop.storage.duckdb.catalogue import SEQUENCE, Kind, Table, quoted
 
-_MICROSECOND = timedelta(microseconds=1)
-_HOUR_US = 3_600_000_000
-_DAY_US = 24 * _HOUR_US
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SINCE_YEAR_1 = (_EPOCH - FIRST_INSTANT) // _MICROSECOND
-"""Added to a time since 1970 it gives one since 0001-01-01, a Monday, which is never negative."""
+_SINCE_YEAR_1 = microseconds(datetime(1970, 1, 1, tzinfo=UTC))
+"""Added to a time since 1970 it gives one since 0001-01-01."""
 
 _LARGEST_FLOAT = sys.float_info.max
 
@@ -245,65 +250,34 @@ def _reduce(kinds: dict[Kind, str], reduction: Reduction) -> tuple[tuple[Kind, .
 
 # -- periods -------------------------------------------------------------------------------------
 #
-# A period's key is an integer that SQL computes from the local time; `period_start` turns each of
-# the few different keys into the instant. The local time is UTC plus the zone's offset, which
-# Python knows: ICU, in the query, would cost many times as much as the grouping.
+# A period's key is an integer that SQL computes from the local time (`domain.period_key`): from UTC
+# and the zone's offset, which Python knows. ICU, in the query, would cost many times as much as the
+# grouping.
 
 
 def _period_key(period: Period, zone_segments: Sequence[Segment]) -> str:
     since_year_1 = f"epoch_us({TIMESTAMP}) + {_SINCE_YEAR_1}"
-    if period.name == "hour" and not _hours_are_whole(zone_segments):
+    if period.name == "hour" and not hours_are_whole(zone_segments):
         return _by_segment(
             zone_segments,
             lambda place, segment: (
-                f"({since_year_1} + {_microseconds(segment)}) // {_HOUR_US} + {place << _HOUR_BITS}"
+                f"({since_year_1} + {offset_us(segment)}) // {HOUR_US} + {place << HOUR_BITS}"
             ),
         )
     if period.name == "hour":
-        return f"({since_year_1} + {_microseconds(zone_segments[0]) % _HOUR_US}) // {_HOUR_US}"
+        return f"({since_year_1} + {offset_us(zone_segments[0]) % HOUR_US}) // {HOUR_US}"
     if any(segment.offset for segment in zone_segments):
-        offset = _by_segment(zone_segments, lambda _, segment: str(_microseconds(segment)))
+        offset = _by_segment(zone_segments, lambda _, segment: str(offset_us(segment)))
     else:
         offset = "0"
-    if period.name in _DAYS:
-        return f"({since_year_1} + {offset}) // {_DAYS[period.name] * _DAY_US}"
+    if period.name in DAYS:
+        return f"({since_year_1} + {offset}) // {DAYS[period.name] * DAY_US}"
     local = TIMESTAMP if offset == "0" else f"make_timestamp(epoch_us({TIMESTAMP}) + {offset})"
     return f"year({local}) * 12 + {_MONTH_OF[period.name].format(f'month({local})')}"
 
 
-_DAYS = {"day": 1, "week": 7}
 _MONTH_OF = {"month": "{} - 1", "quarter": "({} - 1) // 3 * 3", "year": "0"}
 """From a month (1 to 12) to the first month of the period, from 0."""
-
-_HOUR_BITS = 40
-"""Hours since year 1 stay far below 2**40, so a segment's number fits above them."""
-
-
-def period_start(period: Period, key: int, zone_segments: Sequence[Segment]) -> datetime:
-    """The start of the period whose key `_period_key` computed."""
-    if period.name in _DAYS:
-        return period.start_of_date(date.fromordinal(key * _DAYS[period.name] + 1))
-    if period.name != "hour":
-        return period.start_of_date(date(key // 12, key % 12 + 1, 1))
-    if _hours_are_whole(zone_segments):
-        microseconds = key * _HOUR_US - _microseconds(zone_segments[0]) % _HOUR_US
-        return FIRST_INSTANT + max(timedelta(0), microseconds * _MICROSECOND)
-    segment = zone_segments[key >> _HOUR_BITS]
-    return first_instant_of_hour(key % (1 << _HOUR_BITS), segment)
-
-
-def _microseconds(segment: Segment) -> int:
-    return segment.offset // _MICROSECOND
-
-
-def _hours_are_whole(zone_segments: Sequence[Segment]) -> bool:
-    """Whether all local hours begin at the same minute of UTC, and no change cuts one."""
-    rest = _microseconds(zone_segments[0]) % _HOUR_US
-    return all(
-        _microseconds(segment) % _HOUR_US == rest
-        and ((segment.since - FIRST_INSTANT) // _MICROSECOND + rest) % _HOUR_US == 0
-        for segment in zone_segments[1:]
-    )
 
 
 def _by_segment(zone_segments: Sequence[Segment], render: Any, first: int = 0) -> str:

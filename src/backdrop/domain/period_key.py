@@ -1,0 +1,84 @@
+"""Periods as integers that a database computes from its records' times, and back to instants.
+
+A database gets no zone: the zone's offsets over the records' times are computed here (`segments`),
+and its query adds them. Times are counted in microseconds since 0001-01-01T00:00Z, a Monday, so
+that no time is negative and days and weeks are whole multiples of their length. Of a local time,
+the key of its day or week is how many of them went before; of a month, quarter or year, the number
+of its first month since year 0; of an hour, how many went before, with the number of the segment
+`HOUR_BITS` higher where hours are not the same ones in every segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+
+from backdrop.domain.period import (
+    FIRST_INSTANT,
+    Period,
+    Segment,
+    first_instant_of_hour,
+    segments,
+)
+
+MICROSECOND = timedelta(microseconds=1)
+HOUR_US = 3_600_000_000
+DAY_US = 24 * HOUR_US
+
+DAYS: Mapping[str, int] = {"day": 1, "week": 7}
+"""How many days the periods have that are counted in days."""
+
+HOUR_BITS = 40
+"""Hours since year 1 stay far below 2**40, so a segment's number fits above them."""
+
+NO_OFFSET: Sequence[Segment] = (Segment(FIRST_INSTANT, timedelta(0)),)
+
+MANY_YEARS = 150
+"""From here on it costs less to see which years occur than to plan for every change of offset."""
+
+
+def microseconds(instant: datetime) -> int:
+    """An instant as the microseconds since 0001-01-01T00:00Z."""
+    return (instant - FIRST_INSTANT) // MICROSECOND
+
+
+def instant(microseconds: int) -> datetime:
+    """What `microseconds` made a number of."""
+    return FIRST_INSTANT + timedelta(microseconds=microseconds)
+
+
+def offset_us(segment: Segment) -> int:
+    return segment.offset // MICROSECOND
+
+
+def segments_of_years(period: Period, years: Sequence[int]) -> list[Segment]:
+    """The offsets of the zone in those years, ascending; what is between has no records."""
+    found: list[Segment] = []
+    for year in years:
+        first = period.start(datetime(year, 1, 1, tzinfo=UTC))
+        last = datetime(year, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+        for segment in segments(period.zone, first, last):
+            if not found or segment.offset != found[-1].offset:
+                found.append(segment)
+    return found
+
+
+def hours_are_whole(zone_segments: Sequence[Segment]) -> bool:
+    """Whether all local hours begin at the same minute of UTC, and no change cuts one."""
+    rest = offset_us(zone_segments[0]) % HOUR_US
+    return all(
+        offset_us(segment) % HOUR_US == rest and (microseconds(segment.since) + rest) % HOUR_US == 0
+        for segment in zone_segments[1:]
+    )
+
+
+def period_start(period: Period, key: int, zone_segments: Sequence[Segment]) -> datetime:
+    """The start of the period that has that key."""
+    if period.name in DAYS:
+        return period.start_of_date(date.fromordinal(key * DAYS[period.name] + 1))
+    if period.name != "hour":
+        return period.start_of_date(date(key // 12, key % 12 + 1, 1))
+    if hours_are_whole(zone_segments):
+        return instant(max(0, key * HOUR_US - offset_us(zone_segments[0]) % HOUR_US))
+    segment = zone_segments[key >> HOUR_BITS]
+    return first_instant_of_hour(key % (1 << HOUR_BITS), segment)

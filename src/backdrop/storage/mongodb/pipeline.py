@@ -1,0 +1,311 @@
+"""Query -> lists of stages. Pure: values and names of fields are data, nothing is built as text."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from bson import Int64
+
+from backdrop.domain.period import FIRST_INSTANT, Period, Segment
+from backdrop.domain.period_key import (
+    DAY_US,
+    DAYS,
+    HOUR_BITS,
+    HOUR_US,
+    hours_are_whole,
+    microseconds,
+    offset_us,
+)
+from backdrop.domain.query import Equals, Filter, Query, Reduction
+from backdrop.domain.values import ID, INT64_MAX, INT64_MIN, TIME_FIELDS, TIMESTAMP, Value
+from backdrop.storage.mongodb.documents import SEQUENCE
+
+Expression: TypeAlias = Any
+Stage: TypeAlias = dict[str, Any]
+Pipeline: TypeAlias = list[Stage]
+
+TIME_INDEX = ((TIMESTAMP, 1), (SEQUENCE, 1))
+"""The one index beside that of the ids: it reads short ranges, and all records by their time."""
+
+_TIME = f"${TIMESTAMP}"
+
+
+# -- conditions ----------------------------------------------------------------------------------
+
+
+def _match(query: Query, *more: Stage) -> Pipeline:
+    """One stage that lets through what the query's range and filters do, and all of `more`."""
+    conditions = [*_range(query), *map(_condition, query.filters), *more]
+    return [{"$match": {"$and": conditions}}] if conditions else []
+
+
+def _range(query: Query) -> Iterator[Stage]:
+    bounds = {}
+    if query.start is not None:
+        bounds["$gte"] = Int64(microseconds(query.start))
+    if query.end is not None:
+        bounds["$lt"] = Int64(microseconds(query.end))
+    if bounds:
+        yield {TIMESTAMP: bounds}
+
+
+def _condition(one: Filter) -> Stage:
+    if isinstance(one, Equals):
+        values = (_stored(one.field, value) for value in one.values)
+        return {one.field: {"$in": [value for value in values if value is not None]}}
+    return {"$or": [{one.field: _prefix(prefix)} for prefix in one.prefixes]}
+
+
+def _stored(field: str, value: Value) -> Any:
+    """The value as the field would hold it; None of one that no record can have."""
+    if isinstance(value, datetime):
+        return Int64(microseconds(value)) if field in TIME_FIELDS else None
+    if field in TIME_FIELDS:
+        return None
+    if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
+        fits = abs(value) <= sys.float_info.max and float(value) == value
+        return float(value) if fits else None
+    return value
+
+
+def _prefix(prefix: str) -> Stage:
+    """Strings that begin with it: those from it up to the next that doesn't, by code point."""
+    end = prefix.rstrip(chr(sys.maxunicode))
+    if not end:
+        return {"$gte": prefix, "$type": "string"}
+    code = ord(end[-1]) + 1
+    following = chr(0xE000) if 0xD800 <= code <= 0xDFFF else chr(code)
+    return {"$gte": prefix, "$lt": end[:-1] + following}
+
+
+# -- single records ------------------------------------------------------------------------------
+
+
+def select_records(query: Query) -> list[Pipeline]:
+    """The pipelines whose answers, one after the other, are the matching records in order."""
+    if query.sort is not None:
+        return [_records(_match(query), query, _order(query.sort.key, query.sort.descending))]
+    timed = _match(query, {TIMESTAMP: {"$gte": 0}})
+    pipelines = [_records(timed, query, [{"$sort": dict(TIME_INDEX)}])]
+    if query.start is None and query.end is None:
+        untimed = _match(query, {TIMESTAMP: None})
+        pipelines.append(_records(untimed, query, [{"$sort": {SEQUENCE: 1}}]))
+    return pipelines
+
+
+def _records(match: Pipeline, query: Query, order: Pipeline) -> Pipeline:
+    limit = [] if query.limit is None else [{"$limit": query.limit}]
+    return [*match, *order, *limit, {"$unset": [SEQUENCE, _RANK, _VALUE]}]
+
+
+_RANK, _VALUE = "_rank", "_value"
+
+
+def _order(field: str, descending: bool) -> Pipeline:
+    """Booleans, numbers, strings; last, either way, what has no value: as they were stored."""
+    if field == ID:
+        return [{"$sort": {ID: -1 if descending else 1}}]
+    path = f"${field}"
+    kind = {"$type": path}
+    rank = {
+        "$switch": {
+            "branches": [
+                {"case": {"$lte": [path, None]}, "then": -1 if descending else 3},
+                {"case": {"$eq": [kind, "string"]}, "then": 2},
+                {"case": {"$eq": [kind, "bool"]}, "then": 0},
+            ],
+            "default": 1,
+        }
+    }
+    direction = -1 if descending else 1
+    return [
+        {"$set": {_RANK: rank, _VALUE: {"$ifNull": [path, None]}}},
+        {"$sort": {_RANK: direction, _VALUE: direction, SEQUENCE: 1}},
+    ]
+
+
+def select_fields(query: Query) -> Pipeline:
+    """One row for each field that any matching record has."""
+    return [
+        *_match(query),
+        {"$project": {"field": {"$objectToArray": "$$ROOT"}}},
+        {"$unwind": "$field"},
+        {"$group": {"_id": "$field.k"}},
+        {"$match": {"_id": {"$ne": SEQUENCE}}},
+    ]
+
+
+# -- groups --------------------------------------------------------------------------------------
+
+SCALE = 2.0**-64
+"""What floats are scaled down by where their sum overflowed on its way: a power of two."""
+
+
+def select_groups(
+    query: Query, zone_segments: Sequence[Segment], *, most_rows: int, scaled: bool = False
+) -> Pipeline:
+    """A row for each group, `most_rows` and one more at the most.
+
+    Its `_id` holds the period's key as `p` and the values of `group_by` as `k0`, `k1`, …; `count`
+    is the number of records. The reductions stand under the names of `cells`, but for the sets.
+    """
+    accumulators: dict[str, Any] = {"count": {"$sum": 1}}
+    for place, (field, reduction) in enumerate(query.reductions):
+        for part, expression in _accumulate[reduction](f"${field}").items():
+            accumulators[cell(place, part)] = expression
+        if scaled and reduction == "sum":
+            down = {"$multiply": [_only(f"${field}", "double"), SCALE]}
+            accumulators[cell(place, "scaled")] = {"$sum": down}
+    group = {"_id": _keys(query, zone_segments), **accumulators}
+    return [*_match(query, *_present(query)), {"$group": group}, {"$limit": most_rows + 1}]
+
+
+def select_set(query: Query, field: str, zone_segments: Sequence[Segment]) -> Pipeline:
+    """A row for each value of the field in each group: `_id` as in `select_groups`, and `v`.
+
+    Apart from the groups, because a set within a group's document is bounded by its 16 MB.
+    """
+    present = [*_present(query), {field: {"$ne": None}}]
+    return [
+        *_match(query, *present),
+        {"$group": {"_id": {**_keys(query, zone_segments), "v": f"${field}"}}},
+    ]
+
+
+def select_years(query: Query) -> Pipeline:
+    """A row for each UTC year that the times of matching records have."""
+    year = {"$year": _date(_TIME)}
+    return [*_match(query, {TIMESTAMP: {"$gte": 0}}), {"$group": {"_id": year}}]
+
+
+def cell(place: int, part: str) -> str:
+    """The name under which a part of the reduction at that place stands in a row."""
+    return f"r{place}_{part}"
+
+
+def _present(query: Query) -> list[Stage]:
+    """Records are in a group only where they have all that it is made of."""
+    fields = [TIMESTAMP] if query.period else []
+    return [{field: {"$ne": None}} for field in (*fields, *query.group_by)]
+
+
+def _keys(query: Query, zone_segments: Sequence[Segment]) -> dict[str, Expression]:
+    keys: dict[str, Expression] = {}
+    if query.period is not None:
+        keys["p"] = _period_key(query.period, zone_segments)
+    return keys | {f"k{place}": f"${field}" for place, field in enumerate(query.group_by)}
+
+
+def _is(path: str, *types: str) -> Expression:
+    kind = {"$type": path}
+    return {"$eq": [kind, types[0]]} if len(types) == 1 else {"$in": [kind, list(types)]}
+
+
+def _only(path: str, *types: str) -> Expression:
+    """The value if it is of one of the types, else null, which every accumulator passes over."""
+    return {"$cond": [_is(path, *types), path, None]}
+
+
+_INTEGER = ("int", "long")
+
+_accumulate: Mapping[Reduction, Callable[[str], dict[str, Expression]]] = {
+    "count": lambda path: {"all": {"$sum": {"$cond": [{"$lte": [path, None]}, 0, 1]}}},
+    "sum": lambda path: {
+        # Exact to 34 digits: the sum of longs is a double past 64 bits.
+        "integers": {"$sum": {"$cond": [_is(path, *_INTEGER), {"$toDecimal": path}, None]}},
+        "floats": {"$sum": _only(path, "double")},
+        "others": {"$max": {"$cond": [_is(path, "bool", "string"), 1, None]}},
+    },
+    "set": lambda _: {},
+    # BSON's order puts booleans after strings, and takes whichever of 1 and 1.0 comes first.
+    "min": lambda path: {
+        "any": {"$min": path},
+        "integer": {"$min": _only(path, *_INTEGER)},
+        "boolean": {"$min": _only(path, "bool")},
+    },
+    "max": lambda path: {
+        "any": {"$max": path},
+        "integer": {"$max": _only(path, *_INTEGER)},
+        "other": {"$max": {"$cond": [_is(path, "bool"), None, path]}},
+    },
+}
+"""Of each reduction: the field's path -> what is accumulated for it, by part."""
+
+
+# -- periods -------------------------------------------------------------------------------------
+#
+# Whole numbers of 64 bits are added, subtracted and divided with a rest exactly here; what divides
+# without a rest makes floats, which microseconds since year 1 don't fit.
+
+
+def _period_key(period: Period, zone_segments: Sequence[Segment]) -> Expression:
+    if period.name == "hour" and not hours_are_whole(zone_segments):
+        return _by_segment(
+            zone_segments,
+            lambda place, segment: {"$add": [_floor(_plus(offset_us(segment)), HOUR_US), place]},
+        )
+    if period.name == "hour":
+        return _floor(_plus(offset_us(zone_segments[0]) % HOUR_US), HOUR_US)
+    local: Expression = _TIME
+    if any(segment.offset for segment in zone_segments):
+        offsets = _by_segment(zone_segments, lambda _, segment: Int64(offset_us(segment)))
+        local = {"$add": [_TIME, offsets]}
+    if period.name in DAYS:
+        key = _floor("$$local", DAYS[period.name] * DAY_US)
+    else:
+        key = {"$let": {"vars": {"date": _date("$$local")}, "in": _months[period.name]}}
+    return {"$let": {"vars": {"local": local}, "in": key}}
+
+
+def period_key(period: Period, value: float) -> int:
+    """The period's key, as `backdrop.domain.period_key` has it, of what a row holds."""
+    number = int(value)
+    if period.name in DAYS:
+        return number // (DAYS[period.name] * DAY_US)
+    if period.name != "hour":
+        return number
+    hours, place = divmod(number, HOUR_US)
+    return hours + (place << HOUR_BITS)
+
+
+_YEAR_MONTHS = {"$multiply": [{"$year": "$$date"}, 12]}
+_MONTH = {"$subtract": [{"$month": "$$date"}, 1]}
+_months: Mapping[str, Expression] = {
+    "month": {"$add": [_YEAR_MONTHS, _MONTH]},
+    "quarter": {"$add": [_YEAR_MONTHS, {"$subtract": [_MONTH, {"$mod": [_MONTH, 3]}]}]},
+    "year": _YEAR_MONTHS,
+}
+
+
+def _plus(offset: int) -> Expression:
+    return {"$add": [_TIME, Int64(offset)]} if offset else _TIME
+
+
+def _floor(number: Expression, unit: int) -> Expression:
+    """The number without its rest; of one below zero the nearer multiple."""
+    return {"$subtract": [number, {"$mod": [number, Int64(unit)]}]}
+
+
+_MS_TO_1970 = microseconds(datetime(1970, 1, 1, tzinfo=FIRST_INSTANT.tzinfo)) // 1_000
+
+
+def _date(number: Expression) -> Expression:
+    """A time in microseconds as a BSON date, cut to milliseconds."""
+    milliseconds = {"$divide": [_floor(number, 1_000), 1_000]}
+    return {"$toDate": {"$subtract": [milliseconds, Int64(_MS_TO_1970)]}}
+
+
+def _by_segment(
+    zone_segments: Sequence[Segment], render: Callable[[int, Segment], Expression], first: int = 0
+) -> Expression:
+    """An expression that is `render(place, segment)` in each segment: a binary tree of tests."""
+    if len(zone_segments) == 1:
+        return render(first, zone_segments[0])
+    half = len(zone_segments) // 2
+    split = Int64(microseconds(zone_segments[half].since))
+    early = _by_segment(zone_segments[:half], render, first)
+    late = _by_segment(zone_segments[half:], render, first + half)
+    return {"$cond": [{"$lt": [_TIME, split]}, early, late]}

@@ -1,0 +1,127 @@
+"""Runs the pipelines of one reading over the bucket's records as they stood at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from pymongo.collection import Collection
+
+from backdrop.domain.period import Segment, segments
+from backdrop.domain.period_key import (
+    MANY_YEARS,
+    NO_OFFSET,
+    instant,
+    segments_of_years,
+)
+from backdrop.domain.query import Equals, Query
+from backdrop.domain.shape import Groups
+from backdrop.domain.values import ID, TIMESTAMP, Record
+from backdrop.storage.mongodb.connection import Session
+from backdrop.storage.mongodb.documents import Document, to_record
+from backdrop.storage.mongodb.groups import overflowed, to_groups
+from backdrop.storage.mongodb.pipeline import (
+    Pipeline,
+    select_fields,
+    select_groups,
+    select_records,
+    select_set,
+    select_years,
+)
+from backdrop.storage.port import RECORDS_A_PAGE, too_many_rows
+
+_NARROW = 0.25
+"""Of a range that takes more of the bucket's time than this, the index costs more than it saves."""
+
+Ends = tuple[datetime, datetime] | None
+
+
+class Snapshot:
+    """One bucket's collection, read in a session of one moment."""
+
+    def __init__(self, shelf: Collection[Document], session: Session) -> None:
+        self._shelf = shelf
+        self._session = session
+
+    def pages(self, query: Query) -> Iterator[Sequence[Record]]:
+        """The records of a raw query."""
+        left = query.limit
+        for pipeline in select_records(query):
+            rows = map(to_record, self._run(pipeline))
+            while page := list(islice(rows, _fewer(RECORDS_A_PAGE, left))):
+                yield page
+                left = None if left is None else left - len(page)
+
+    def fields(self, query: Query) -> list[str]:
+        """The fields that the matching records have."""
+        return sorted(row["_id"] for row in self._run(select_fields(query)))
+
+    def groups(self, query: Query, most_rows: int) -> Groups:
+        ends = self._ends() if query.period or query.start or query.end else None
+        natural = _reads_most(query, ends)
+        offsets = self._offsets(query, ends)
+        rows = list(self._run(select_groups(query, offsets, most_rows=most_rows), natural=natural))
+        if len(rows) > most_rows:
+            raise too_many_rows(most_rows)
+        if overflowed(query, rows):
+            scaled = select_groups(query, offsets, most_rows=most_rows, scaled=True)
+            rows = list(self._run(scaled, natural=natural))
+        sets = {
+            field: self._run(select_set(query, field, offsets), natural=natural)
+            for field, reduction in query.reductions
+            if reduction == "set"
+        }
+        return to_groups(query, rows, sets, offsets)
+
+    def _run(self, pipeline: Pipeline, *, natural: bool = False) -> Iterator[Document]:
+        options: dict[str, Any] = {"hint": {"$natural": 1}} if natural else {}
+        return self._shelf.aggregate(
+            pipeline,
+            session=self._session,
+            allowDiskUse=True,
+            batchSize=RECORDS_A_PAGE,
+            **options,
+        )
+
+    def _ends(self) -> Ends:
+        """The first and the last time of the bucket's records, from the index."""
+        timed = {TIMESTAMP: {"$gte": 0}}
+        found = [
+            self._shelf.find_one(
+                timed, {TIMESTAMP: 1}, sort=[(TIMESTAMP, way)], session=self._session
+            )
+            for way in (1, -1)
+        ]
+        first, last = (None if one is None else instant(one[TIMESTAMP]) for one in found)
+        return None if first is None or last is None else (first, last)
+
+    def _offsets(self, query: Query, ends: Ends) -> Sequence[Segment]:
+        """The offsets of the query's zone over the times that occur in the bucket and the range."""
+        if query.period is None or query.period.zone.key == "UTC" or ends is None:
+            return NO_OFFSET
+        first, last = ends
+        if query.start is not None:
+            first = min(max(first, query.start), last)
+        if query.end is not None:
+            last = max(min(last, query.end), first)
+        if last.year - first.year < MANY_YEARS:
+            return segments(query.period.zone, query.period.start(first), last)
+        years = sorted(int(row["_id"]) for row in self._run(select_years(query)))
+        return segments_of_years(query.period, years) or NO_OFFSET
+
+
+def _fewer(number: int, left: int | None) -> int:
+    return number if left is None else min(number, left)
+
+
+def _reads_most(query: Query, ends: Ends) -> bool:
+    """Whether to read the records as they lie: no index is narrow enough to be worth its way."""
+    if any(isinstance(one, Equals) and one.field == ID for one in query.filters):
+        return False
+    if ends is None or (query.start is None and query.end is None):
+        return True
+    first, last = ends
+    start, end = max(query.start or first, first), min(query.end or last, last)
+    return (end - start) > _NARROW * (last - first)

@@ -1,0 +1,56 @@
+"""The collections of records: made aside, put in their place in a transaction, removed late.
+
+A bucket's document names its collection. A new one is listed as left over before it is made, and
+taken off the list in the transaction that puts it in its place; the one that was there goes on the
+list. Whatever stays on it is dropped once no reading can need it any more: after the time for which
+the server keeps snapshots, and a crash while one is made leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from bson import Int64, ObjectId
+from pymongo.operations import IndexModel
+
+from backdrop.errors import StorageUnavailable
+from backdrop.storage.mongodb.connection import Records, Session
+from backdrop.storage.mongodb.pipeline import TIME_INDEX
+
+
+class Shelves:
+    """The collections that hold records, in one database."""
+
+    def __init__(self, database: Records, *, kept_for: timedelta) -> None:
+        self._database = database
+        self._left_over = database["left_over"]
+        self._kept_for = Int64(kept_for // timedelta(milliseconds=1))
+
+    def new(self) -> str:
+        """The name of an empty collection. No other one ever has it."""
+        name = f"records_{ObjectId()}"
+        self._leave(name)
+        self._database[name].create_indexes([IndexModel(list(TIME_INDEX))])
+        return name
+
+    def put(self, name: str, session: Session) -> None:
+        """Take a new collection off the list, as its bucket's document names it from now on."""
+        listed = {"_id": name, "dropping": {"$exists": False}}
+        if not self._left_over.delete_one(listed, session=session).deleted_count:
+            raise StorageUnavailable("the write took so long that it was given up")
+
+    def leave(self, name: str, session: Session) -> None:
+        """List a collection that no bucket's document names any more."""
+        self._leave(name, session)
+
+    def sweep(self) -> None:
+        """Drop what has been left over for long enough."""
+        limit = {"$subtract": ["$$NOW", self._kept_for]}
+        old = {"$or": [{"dropping": True}, {"$expr": {"$lte": ["$since", limit]}}]}
+        while found := self._left_over.find_one_and_update(old, {"$set": {"dropping": True}}):
+            self._database.drop_collection(found["_id"])
+            self._left_over.delete_one({"_id": found["_id"]})
+
+    def _leave(self, name: str, session: Session | None = None) -> None:
+        now = [{"$set": {"since": "$$NOW"}}]  # the server's clock, which all processes share
+        self._left_over.update_one({"_id": name}, now, upsert=True, session=session)

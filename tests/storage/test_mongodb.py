@@ -1,0 +1,248 @@
+"""The MongoDB engine keeps the contract."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
+from datetime import timedelta
+
+import bson.errors
+import pymongo.errors
+import pytest
+from bson.errors import BSONError
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from backdrop.domain.bucket import Bucket
+from backdrop.domain.period import FIRST_INSTANT
+from backdrop.domain.query import Equals, Query
+from backdrop.domain.table import Records
+from backdrop.domain.token import hash_token
+from backdrop.domain.values import Record
+from backdrop.errors import BodyTooLarge, NotFound, StorageUnavailable
+from backdrop.storage.mongodb.connection import driver_errors
+from backdrop.storage.mongodb.engine import MongoDBStorage
+from backdrop.storage.open import open_storage
+from backdrop.storage.port import Storage
+from tests.storage import mongodb as server
+from tests.storage.contract import THINGS, StorageContract, in_threads, token
+from tests.storage.exact import batch, ids, read
+
+
+class TestMongoDBStorage(StorageContract):
+    url: str
+    opened: MongoDBStorage
+
+    @pytest.fixture
+    def storage(self, mongodb: str) -> Iterator[Storage]:
+        self.url = server.database(mongodb, "contract")  # one for all: making one takes a while
+        self.opened = MongoDBStorage(self.url)
+        server.empty(self.opened)
+        yield self.opened
+        self.opened.close()
+
+    def reopen(self, storage: Storage) -> Storage:
+        assert storage is self.opened, "only the open store can be reopened"
+        self.opened.close()
+        self.opened = MongoDBStorage(self.url)
+        return self.opened
+
+
+@pytest.fixture
+def url(mongodb: str) -> Iterator[str]:
+    url = server.database(mongodb)
+    yield url
+    server.drop(url)
+
+
+@pytest.fixture
+def two(url: str) -> Iterator[tuple[Storage, Storage]]:
+    """Two stores over one database, as two processes have them."""
+    with ExitStack() as stack:
+        stores = [stack.enter_context(closing(open_storage(url))) for _ in range(2)]
+        stores[0].put_bucket(THINGS)
+        yield stores[0], stores[1]
+
+
+def test_what_one_process_changes_another_sees_at_once(two: tuple[Storage, Storage]) -> None:
+    one, other = two
+    one.put_bucket(Bucket(name="others"), first_token=token("first", "others"))
+    assert other.token(hash_token("first")) == token("first", "others")
+    other.drop_token("others", "id-first")
+    assert one.token(hash_token("first")) is None
+    one.put_bucket(Bucket(name="others", realtime=True))
+    assert other.bucket("others").realtime
+    for n in range(20):
+        one.save("things", batch({"_id": f"{n}"}))
+        assert ids(other)[-1] == f"{n}"
+        assert other.state("things") == one.state("things")
+        other.replace("things", batch({"_id": f"{n}", "aa": n}))
+        assert read(one) == [{"_id": f"{n}", "aa": n}]
+    other.drop_bucket("things")
+    with pytest.raises(NotFound):
+        one.save("things", batch({"_id": "late"}))
+
+
+def test_processes_that_write_to_one_bucket_lose_nothing(two: tuple[Storage, Storage]) -> None:
+    """Updates, new records and records of the same ids, from both at once."""
+    one, other = two
+    one.save("things", batch({"_id": "x", "aa": 0}))
+
+    def run(store: Storage, name: str) -> Callable[[], None]:
+        def write() -> None:
+            for n in range(15):
+                store.update("things", "x", lambda was: {**was, "aa": int(str(was["aa"])) + 1})
+                store.save("things", batch({"_id": f"{name}-{n}"}, {"_id": f"shared-{n}"}))
+
+        return write
+
+    in_threads([run(one, "a"), run(one, "b"), run(other, "c"), run(other, "d")])
+    found = read(one)
+    assert {"_id": "x", "aa": 60} in found
+    assert len({row["_id"] for row in found}) == len(found) == other.state("things").records == 76
+    assert found == read(other)
+
+
+def test_processes_that_make_one_bucket_make_it_once(two: tuple[Storage, Storage]) -> None:
+    made: list[bool] = []
+
+    def run(store: Storage, text: str) -> Callable[[], None]:
+        bucket = Bucket(name="others", data_group="aa", data_type="bb")
+        return lambda: made.append(store.put_bucket(bucket, first_token=token(text, "others")))
+
+    in_threads([run(two[n % 2], f"token-{n}") for n in range(6)])
+    assert sorted(made) == [False] * 5 + [True]
+    assert len(two[0].tokens("others")) == 1
+
+
+def test_ties_stand_in_the_order_of_storing_whichever_process_stored(
+    two: tuple[Storage, Storage],
+) -> None:
+    for n in range(20):
+        two[n % 2].save("things", batch({"_id": str(n)}))
+    assert ids(two[0]) == [str(n) for n in range(20)]
+
+
+def test_what_was_replaced_goes_once_nobody_can_read_it(url: str) -> None:
+    def collections() -> int:
+        with MongoClient[dict[str, object]](url) as client:
+            names = client.get_default_database().list_collection_names()
+        return sum(name.startswith("records_") for name in names)
+
+    for kept_for, left in ((timedelta(0), 1), (timedelta(hours=1), 4)):
+        with closing(MongoDBStorage(url, kept_for=kept_for)) as store:
+            store.put_bucket(THINGS)
+            for n in range(3):
+                store.replace("things", batch({"_id": str(n)}))
+            assert collections() == left
+            assert ids(store) == ["2"]
+    with closing(MongoDBStorage(url, kept_for=timedelta(0))):
+        assert collections() == 1, "what is left over is swept when a store is opened"
+
+
+def test_a_batch_too_large_for_one_transaction_is_stored_whole(
+    two: tuple[Storage, Storage],
+) -> None:
+    """More than the test server's cache takes, of new records and of replaced ones."""
+    size = 200_000
+    one, other = two
+    one.save("things", batch({"_id": "first"}, {"_id": "7", "aa": "old"}))
+    rows: list[Record] = [
+        {"_id": str(n), "_timestamp": FIRST_INSTANT, "aa": n} for n in range(size)
+    ]
+    one.save("things", Records.of(rows))
+    other.save("things", batch({"_id": "last"}))
+    assert one.state("things").records == size + 2
+    found = other.groups("things", Query(group_by=("_timestamp",)), most_rows=2)
+    assert found.counts == [size]
+    query = Query(filters=(Equals("_id", ("last", "7", "first")),))
+    assert read(other, query=query) == [rows[7], {"_id": "first"}, {"_id": "last"}]
+
+
+def test_a_record_past_the_servers_limit_is_refused(two: tuple[Storage, Storage]) -> None:
+    huge = "x" * (16 * 2**20)
+    for write in (two[0].save, two[0].replace):
+        with pytest.raises(BodyTooLarge):
+            write("things", batch({"_id": "small"}, {"_id": "huge", "aa": huge}))
+        assert ids(two[1]) == []
+
+
+def test_no_error_of_the_driver_leaves_the_engine() -> None:
+    """Each class that PyMongo and bson can raise becomes an error of our own."""
+    kinds = [
+        kind
+        for module in (pymongo.errors, bson.errors)
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, (PyMongoError, BSONError))
+    ]
+    assert len(kinds) > 20
+    for kind in kinds:
+        with pytest.raises((StorageUnavailable, BodyTooLarge)), driver_errors():
+            raise made(kind)
+
+
+def made(kind: type[Exception]) -> Exception:
+    if kind is pymongo.errors.BulkWriteError:
+        return kind({"writeErrors": [{"code": 1, "errmsg": "made up"}]})
+    if kind is pymongo.errors.ClientBulkWriteException:
+        return kind({"error": None}, verbose=False)
+    if issubclass(kind, pymongo.errors.OperationFailure):
+        return kind("made up", 1)
+    error = kind.__new__(kind)
+    Exception.__init__(error, "made up")
+    return error
+
+
+def test_what_may_be_logged_of_an_error_holds_no_record() -> None:
+    failed = {"code": 1, "errmsg": "made up", "op": {"aa": "private"}}
+    with pytest.raises(StorageUnavailable) as caught, driver_errors():
+        raise pymongo.errors.BulkWriteError({"writeErrors": [failed]})
+    assert "made up" in str(caught.value.__cause__)
+    assert "private" not in str(caught.value.__cause__)
+
+
+def test_a_server_that_is_not_there_is_unavailable() -> None:
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        with pytest.raises(StorageUnavailable, match="can't open the store"):
+            open_storage(f"mongodb://127.0.0.1:{port}/none?serverSelectionTimeoutMS=200")
+
+
+@pytest.mark.parametrize("wrong", ["mongodb://", "mongodb://host:port/db"])
+def test_a_url_that_makes_no_sense_says_so(wrong: str) -> None:
+    with pytest.raises(StorageUnavailable, match="URL"):
+        open_storage(wrong)
+
+
+def test_an_election_loses_no_acknowledged_write(url: str, two: tuple[Storage, Storage]) -> None:
+    """The primary steps down while two write: what they were told is stored is there, once."""
+    told: list[str] = []
+
+    def run(store: Storage, name: str) -> Callable[[], None]:
+        def write() -> None:
+            left = 10
+            for n in range(10_000):
+                with suppress(StorageUnavailable):
+                    store.save("things", batch({"_id": f"{name}-{n}"}))
+                    told.append(f"{name}-{n}")
+                    left -= stepped.is_set()
+                if not left:
+                    return
+            raise AssertionError("no write was stored any more")
+
+        return write
+
+    stepped = threading.Event()
+
+    def step_down() -> None:
+        with MongoClient[dict[str, object]](url) as client:
+            client.admin.command("replSetStepDown", 5, force=True)
+        stepped.set()
+
+    in_threads([run(two[0], "a"), run(two[1], "b"), step_down])
+    found = ids(two[0])
+    assert len(found) == len(set(found)) == two[1].state("things").records
+    assert set(told) <= set(found)
