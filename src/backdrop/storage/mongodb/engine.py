@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
@@ -52,7 +52,17 @@ from backdrop.storage.port import (
     no_record,
     no_token,
     not_found,
+    refuse_too_many_fields,
 )
+
+
+def _settings_update(bucket: Bucket) -> Document:
+    settings = bucket_settings(bucket)
+    change: Document = {"$set": settings, "$inc": {"changes": 1}}
+    if "address" not in settings:
+        change["$unset"] = {"address": ""}
+    return change
+
 
 FORMAT = 1
 """The number of this layout; a database with another is refused."""
@@ -116,11 +126,31 @@ class MongoDBStorage:
                     self._make(bucket, first_token)
                     return True
                 except DuplicateKeyError:  # of the name: made by another process meanwhile
-                    taken = bucket_settings(bucket).get("address")
-                    other = taken and self._buckets.find_one({"address": taken})
-                    if other and other["_id"] != bucket.name:
-                        raise Conflict(address_taken(bucket, to_bucket(other))) from None
+                    taken = self._who_has_the_address(bucket)
+                    if taken:
+                        raise Conflict(taken) from None
         raise StorageUnavailable("the store does not answer")
+
+    @driver_errors()
+    def change_bucket(self, name: str, change: Callable[[Bucket], Bucket]) -> Bucket:
+        changed: list[Bucket] = []
+
+        def work(session: Session) -> None:
+            found = self._buckets.find_one_and_update(
+                {"_id": name}, {"$inc": {"changes": 1}}, session=session
+            )
+            if found is None:
+                raise NotFound(not_found(name))
+            changed[:] = [change(to_bucket(found))]
+            self._buckets.update_one({"_id": name}, _settings_update(changed[0]), session=session)
+
+        with self._turn(name):
+            try:
+                transact(self._client, work)
+            except DuplicateKeyError:
+                taken = self._who_has_the_address(changed[0])
+                raise Conflict(taken or "another bucket had that address: try again") from None
+        return changed[0]
 
     @driver_errors()
     def drop_bucket(self, name: str) -> None:
@@ -187,6 +217,7 @@ class MongoDBStorage:
         def work(session: Session) -> None:
             count = len(records)
             before = self._written(bucket, session, stored=count, records=count)
+            self._note_fields(before, records.columns, session)
             shelf = self._database[before["collection"]]
             deleted = sum(
                 shelf.delete_many({"_id": {"$in": some}}, session=session).deleted_count
@@ -208,13 +239,14 @@ class MongoDBStorage:
 
     @driver_errors()
     def replace(self, bucket: str, records: Records) -> None:
+        refuse_too_many_fields(records.columns)
         with self._turn(bucket):
             self._found(bucket)
             name = self._shelves.new()
             if len(records):
                 self._database[name].insert_many(to_documents(records, 0))
             count = len(records)
-            self._switch({"_id": bucket}, name, records=count, stored=count)
+            self._switch({"_id": bucket}, name, records.columns, records=count, stored=count)
         self._shelves.sweep()
 
     @driver_errors()
@@ -225,8 +257,10 @@ class MongoDBStorage:
             found = shelf.find_one({"_id": record_id}, {SEQUENCE: 0}, session=session)
             if found is None:
                 raise NotFound(no_record(bucket, record_id))
-            changed = to_document(change(to_record(found)), before["stored"])
-            shelf.replace_one({"_id": record_id}, changed, session=session)
+            changed = change(to_record(found))
+            self._note_fields(before, changed, session)
+            document = to_document(changed, before["stored"])
+            shelf.replace_one({"_id": record_id}, document, session=session)
 
         with self._turn(bucket):
             transact(self._client, work)
@@ -295,11 +329,16 @@ class MongoDBStorage:
         return found
 
     def _change_settings(self, bucket: Bucket) -> bool:
-        settings = bucket_settings(bucket)
-        change: Document = {"$set": settings, "$inc": {"changes": 1}}
-        if "address" not in settings:
-            change["$unset"] = {"address": ""}
+        change = _settings_update(bucket)
         return bool(self._buckets.update_one({"_id": bucket.name}, change).matched_count)
+
+    def _who_has_the_address(self, bucket: Bucket) -> str | None:
+        """The message where another bucket has the bucket's address; None where none has."""
+        wanted = bucket_settings(bucket).get("address")
+        other = wanted and self._buckets.find_one({"address": wanted})
+        if other and other["_id"] != bucket.name:
+            return address_taken(bucket, to_bucket(other))
+        return None
 
     def _make(self, bucket: Bucket, first_token: Token | None) -> None:
         number, name = self._number(), self._shelves.new()
@@ -344,9 +383,21 @@ class MongoDBStorage:
             raise NotFound(not_found(bucket))
         return before
 
-    def _switch(self, held: Document, name: str, *, records: int, stored: int) -> None:
+    def _note_fields(self, before: Document, fields: Iterable[str], session: Session) -> None:
+        """Keep the names of the bucket's fields, and their number within its bound."""
+        known = before["fields"]
+        refuse_too_many_fields(known, fields)
+        added = sorted({name for name in fields if not name.startswith("_")}.difference(known))
+        if added:
+            more = {"$addToSet": {"fields": {"$each": added}}}
+            self._buckets.update_one({"_id": before["_id"]}, more, session=session)
+
+    def _switch(
+        self, held: Document, name: str, fields: Iterable[str], *, records: int, stored: int
+    ) -> None:
         """Make the new collection the bucket's, in one step; NotFound where none is `held`."""
-        contents = {"collection": name, "records": records, "stored": stored}
+        own = sorted(field for field in fields if not field.startswith("_"))
+        contents = {"collection": name, "records": records, "stored": stored, "fields": own}
         written = {"last_written": microseconds(self._clock())}
 
         def work(session: Session) -> None:
@@ -365,13 +416,15 @@ class MongoDBStorage:
             before = self._found(bucket)
             name = self._shelves.new()
             new = self._database[name]
+            refuse_too_many_fields(before["fields"], records.columns)
+            fields = {*before["fields"], *records.columns}
             stored = before["stored"] + len(records)
             new.insert_many(to_documents(records, before["stored"]))
             keep = {"into": name, "on": "_id", "whenMatched": "keepExisting"}
             self._database[before["collection"]].aggregate([{"$merge": keep}])
             held = {"_id": bucket, "number": before["number"], "changes": before["changes"]}
             try:
-                self._switch(held, name, records=new.count_documents({}), stored=stored)
+                self._switch(held, name, fields, records=new.count_documents({}), stored=stored)
             except NotFound:  # or changed meanwhile, by another process
                 continue
             self._shelves.sweep()
