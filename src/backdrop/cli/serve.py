@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import typer
@@ -17,7 +18,7 @@ from backdrop.cli.token_files import admin_token_file, read_or_make_token, test_
 from backdrop.errors import BackdropError
 from backdrop.server import CannotListen, CannotStart, address_of, bind, is_loopback, run
 from backdrop.settings import Secret, Settings, variable
-from backdrop.storage.open import duckdb_path, open_storage
+from backdrop.storage.open import duckdb_path, opener
 from backdrop.storage.port import Storage
 
 _SERVER = ("host", "port", "store", "workers", "stop_seconds")
@@ -51,8 +52,10 @@ def write(settings: Settings) -> None:
 
 def _serve(settings: Settings, apis: Apis) -> None:
     _refuse_sharing(settings, apis)
+    open_store = opener(settings.store)
+    os.umask(0o077)  # the store, and what DuckDB puts beside it, is for its owner alone
     port = _DEFAULT_PORTS[apis] if settings.port is None else settings.port
-    with _bound(settings.host, port) as bound, _opened(settings.store) as storage:
+    with _bound(settings.host, port) as bound, _opened(open_store) as storage:
         admin_token, admin_words = _admin_token(settings, apis, bound)
         address = address_of(bound)
         hints = _fill_demo(storage, settings, address) if settings.demo else []
@@ -121,9 +124,9 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _opened(store: str) -> Iterator[Storage]:
+def _opened(open_store: Callable[[], Storage]) -> Iterator[Storage]:
     try:
-        storage = open_storage(store)
+        storage = open_store()
     except BackdropError as error:
         raise Stop(error.message) from error
     try:

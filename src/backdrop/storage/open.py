@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -28,13 +30,18 @@ def duckdb_path(url: str) -> Path | None:
 
 def open_storage(url: str) -> Storage:
     """The store that the URL names, opened. Raises InvalidRequest for a URL of no engine."""
+    return opener(url)()
+
+
+def opener(url: str) -> Callable[[], Storage]:
+    """What opens the store that the URL names. Raises InvalidRequest, before anything is opened."""
     if url == "memory:":
         from backdrop.storage.memory import MemoryStorage
 
-        return MemoryStorage()
+        return MemoryStorage
     path = duckdb_path(url)
     if path is not None:
         from backdrop.storage.duckdb.engine import DuckDBStorage
 
-        return DuckDBStorage(path)
+        return partial(DuckDBStorage, path)
     raise InvalidRequest(f"there is no store {url.split(':')[0]!r}; expected {STORE_EXPECTED}")
