@@ -118,6 +118,14 @@ class Client:
         """Store the records of `body`, a JSON array."""
         return self._send("POST", f"/{quote(bucket, safe='')}", body, token)
 
+    def count_events(self, bucket: str) -> int | None:
+        """How many records with a `_timestamp` the bucket has; None where that can't be asked."""
+        try:
+            answer = self._send("GET", f"/{quote(bucket, safe='')}?period=year", None, None)
+            return sum(int(row["_count"]) for row in answer["data"])
+        except (NoAnswer, Refused, LookupError, TypeError):
+            return None  # not public, or this is the write API alone
+
     # -- within -----------------------------------------------------------------------------
 
     def _admin(self, method: str, path: str, body: object = None) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def bind(host: str, port: int) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             raise CannotListen(
                 f"port {port} on {host} is in use: is another server running? "
-                "Choose another with --port"
+                "Choose another with --port, or with BACKDROP_PORT"
             ) from None
         raise CannotListen(f"can't listen on {host} port {port}: {error.strerror}") from None
     return bound

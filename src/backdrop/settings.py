@@ -26,12 +26,16 @@ class BadSettings(Exception):
 
 
 class Secret:
-    """A text that shows itself only to `reveal()`: not in a log, a traceback or a message."""
+    """A text that shows itself only to `reveal()`: not in a log, a traceback or a message.
 
-    __slots__ = ("_text",)
+    `place` says where it was given, for messages.
+    """
 
-    def __init__(self, text: str) -> None:
+    __slots__ = ("_text", "place")
+
+    def __init__(self, text: str, place: str = "") -> None:
         self._text = text
+        self.place = place
 
     def reveal(self) -> str:
         return self._text
@@ -233,7 +237,8 @@ def load_settings(
     parsed: dict[str, Any] = {}
     for name, (value, place) in given.items():
         try:
-            parsed[name] = FIELDS[name].metadata["parse"](value)
+            found = FIELDS[name].metadata["parse"](value)
+            parsed[name] = Secret(found.reveal(), place) if isinstance(found, Secret) else found
         except ValueError as error:
             shown = "" if FIELDS[name].metadata["is_secret"] else f", not {value!r}"
             problems.append(f"{place} must be {error}{shown}")

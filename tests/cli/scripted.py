@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, TypeAlias
 
-Step: TypeAlias = Literal["store", "drop", "unavailable", "fault", "hang"]
-"""What is done with one POST: `drop` reads it and breaks off, `hang` never answers."""
+Step: TypeAlias = Literal["store", "drop", "unavailable", "fault", "hang", "refuse", "store late"]
+"""What is done with one POST: `drop` reads it and breaks off, `hang` never answers, `store late`
+waits for `go_on`, and `refuse` knows no token."""
 
 
 class ScriptedServer(ThreadingHTTPServer):
@@ -22,7 +23,12 @@ class ScriptedServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.steps = list(steps)
         self.received: list[Any] = []
+        self.events: int | None = None
+        """How many events it says that it has; None: it can't be asked."""
+        self.asked = 0
+        """How many GETs it has answered."""
         self.over = threading.Event()
+        self.go_on = threading.Event()
 
     @property
     def url(self) -> str:
@@ -33,17 +39,26 @@ class _Handler(BaseHTTPRequestHandler):
     server: ScriptedServer
 
     def do_GET(self) -> None:
-        self._answer(200, {"status": "ok"})
+        if self.server.events is not None and self.path.endswith("?period=year"):
+            self._answer(200, {"data": [{"_count": self.server.events - 1}, {"_count": 1}]})
+        else:
+            self._answer(200, {"status": "ok"})
+        self.server.asked += 1
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         step = self.server.steps.pop(0)
         self.server.received.append((step, body))
-        if step == "store":
+        if step == "store late":
+            self.server.go_on.wait(30)
+        if step.startswith("store"):
             self._answer(200, {"status": "ok", "records": len(body)})
         elif step == "unavailable":
             problem = {"code": "storage_unavailable", "message": "the store is away"}
             self._answer(503, {"message": "the store is away", "errors": [problem]})
+        elif step == "refuse":
+            problem = {"code": "unauthorized", "message": "this token is not known"}
+            self._answer(401, {"message": "this token is not known", "errors": [problem]})
         elif step == "fault":
             self._answer(500, {"message": "something went wrong", "errors": []})
         elif step == "hang":
@@ -70,5 +85,6 @@ def scripted_server(*steps: Step) -> Iterator[ScriptedServer]:
             yield server
         finally:
             server.over.set()
+            server.go_on.set()
             server.shutdown()
             thread.join()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from backdrop import __version__
 from backdrop.cli.buckets import CLEARED, FLAGS, TEXTS
 from backdrop.cli.connect import find_admin_token
+from backdrop.cli.options import dashed
 from backdrop.client import Client
 from backdrop.domain.bucket import SETTINGS, Bucket
 from backdrop.settings import Settings
@@ -51,7 +53,7 @@ def test_a_bucket_lives_and_dies(server: Server) -> None:
         *("--data-group", "gg", "--data-type", "tt", "--timezone", "Europe/London"),
     )
     assert made.returncode == 0, made.stderr
-    assert "shown only now" in made.stderr
+    assert made.stderr == "Made the bucket life and its write token\n"
     assert _post(server, "life", made.stdout.strip()) == 400  # `other` is missing
 
     settings = _json(server, "bucket", "show", "life")
@@ -112,10 +114,36 @@ def test_tokens_come_alone_and_can_be_revoked(server: Server, admin: Client) -> 
     assert server.run("token", "create", "tokens", "--scope", "all").returncode == 1
 
 
-def test_a_wrong_token_is_the_servers_to_refuse(server: Server) -> None:
-    done = server.run("bucket", "list", "--admin-token", "wrong-token")
+def test_a_token_goes_into_a_new_file_for_its_owner_alone(server: Server) -> None:
+    """Of a name that is not there yet: then nothing is made, and no other token is lost."""
+    done = server.run("bucket", "create", "filed", "--token-file", "filed.token")
+    path = server.folder / "filed.token"
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.endswith("it is in filed.token, and nowhere else\n")
+    assert _post(server, "filed", path.read_text().strip()) == 200
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    again = server.run("bucket", "create", "filed-too", "--token-file", "filed.token")
+    assert "there is a file of that name already" in again.stderr
+    assert server.run("bucket", "show", "filed-too").returncode == 1
+    assert server.run("bucket", "create", "filed", "--token-file", "b.token").returncode == 1
+    assert not (server.folder / "b.token").exists()
+    done = server.run("token", "create", "filed", "--token-file", "c.token")
+    assert _post(server, "filed", (server.folder / "c.token").read_text().strip()) == 200
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_a_refused_admin_token_is_told_by_its_place(server: Server, flag: bool) -> None:
+    if flag:
+        done = server.run("bucket", "list", "--admin-token", "wrong-token")
+        place = "--admin-token"
+    else:
+        (server.folder / "other.admin-token").write_text("wrong-token")
+        done = server.run("bucket", "list", "--store", "duckdb:other")
+        place = "the file other.admin-token"
     assert (done.returncode, done.stdout) == (1, "")
+    assert f"{server.url} refused the admin token from {place}: " in done.stderr
     assert "not known" in done.stderr
+    assert "wrong-token" not in done.stderr
 
 
 @pytest.fixture
@@ -127,9 +155,14 @@ def here(
 
 
 def test_the_file_of_a_token_is_for_this_machine(server: Server, here: Here) -> None:
-    """Without one the server is still asked; and what is in one is sent to no other machine."""
+    """Without one, the places are named; and what is in one is sent to no other machine."""
     done = here("bucket", "list", "--url", server.url)
-    assert "a token is needed" in done.stderr
+    assert "--admin-token, BACKDROP_ADMIN_TOKEN and backdrop.toml don't set one" in done.stderr
+    assert "there is no file backdrop.duckdb.admin-token" in done.stderr
+    assert "--store" in done.stderr
+    importing = here("import", "any", __file__, "--format", "csv", "--url", server.url)
+    assert "set BACKDROP_TOKEN" in importing.stderr
+    assert "there is no file backdrop.duckdb.admin-token" in importing.stderr
     own = Settings(url="http://localhost:1", store=f"duckdb:{server.folder}/backdrop")
     other = dataclasses.replace(own, url="http://example.org:3038")
     assert find_admin_token(own) is not None
@@ -156,4 +189,10 @@ def test_help_names_the_variables(here: Here, monkeypatch: pytest.MonkeyPatch) -
     done = here("serve", "--help")
     for name in ("HOST", "PORT", "STORE", "ADMIN_TOKEN", "MAX_BODY", "STOP_SECONDS", "CONFIG"):
         assert f"BACKDROP_{name}" in done.stdout
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = here("bucket", "create", "--help").stdout
+    for name in [*FLAGS, *TEXTS]:
+        assert re.search(rf"^  {dashed(name)}\b(?!-)", shown, re.MULTILINE)
+    for name in [*FLAGS, *CLEARED]:
+        assert re.search(rf"--no-{dashed(name)[2:]}\b(?!-)", shown)
     assert here("--version").stdout == f"backdrop {__version__}\n"

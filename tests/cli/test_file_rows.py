@@ -148,7 +148,10 @@ def test_a_field_becomes_the_timestamp() -> None:
     data = b'{"at":"2013-01-31","fee":1.50}'
     assert rows(data, timestamp="at") == [(1, b'{"_timestamp":"2013-01-31","fee":1.50}')]
     assert rows(data[:-1] + b',"_timestamp":1}', timestamp="_timestamp")
-    assert refused(data, timestamp="when") == (1, "there is no field 'when' to become _timestamp")
+    assert refused(data, timestamp="when") == (
+        1,
+        "there is no field 'when' to become _timestamp; there are at, fee",
+    )
     both = data[:-1] + b',"_timestamp":1}'
     assert refused(both, timestamp="at") == (1, "there are both 'at' and _timestamp")
 
@@ -193,7 +196,9 @@ def test_reserved_fields_stay_text() -> None:
         (b"#\naa,b-b\n", 2, "column 2 can't be a field"),
         (b"aa,\n1,2\n", 1, "column 2 can't be a field"),
         (b"aa,aa\n", 1, "two columns are named 'aa'"),
-        (b"aa\n1\n\xff\n", 3, "not UTF-8"),
+        (b"aa\n1\n\xff\n", 3, "not UTF-8; if it is Latin-1, convert it: iconv -f latin1 -t utf-8"),
+        (b"aa;bb\n1;2\n", 1, "it seems to be separated by `;`; commas are expected"),
+        (b"aa\tbb\n1\t2\n", 1, "separated by tabs"),
         (b'aa,bb\n1,"2\n3,4\n5,6\n', 2, "quote"),
         (b'aa,bb\n1,"2"3\n', 2, "quote"),
     ],
@@ -202,6 +207,48 @@ def test_bad_csv_is_refused_with_its_line(data: bytes, line: int | None, message
     found_line, found_message = refused(data, "csv")
     assert found_line == line
     assert message in found_message
+
+
+def test_columns_of_numbers_and_what_looks_like_numbers_are_remarked() -> None:
+    data = (
+        b"fee,text,mixed,day,paid\n"
+        b'1.25,2.50,5,2013-01-31,true\n2.50,"1,234",a,7,1\n7,007,,2013-02-01,01\n'
+    )
+    remarks: list[str] = []
+    file: Any = io.BufferedReader(io.BytesIO(data))
+    assert len(list(read_rows(file, "csv", remark=remarks.append))) == 3
+    assert remarks == [
+        "column fee: 2 numbers, and 1 text such as '2.50': a sum needs numbers only",
+        "column paid: 1 number, and 1 text such as '01': a sum needs numbers only",
+    ]
+
+
+@pytest.mark.parametrize("text", ["2.50", "1,234", "1 234.5", "007", "+1", "1e5", ".5", "5.", "-0"])
+def test_a_text_that_looks_like_a_number_is_counted(text: str) -> None:
+    remarks: list[str] = []
+    file: Any = io.BufferedReader(io.BytesIO(f'fee\n1\n"{text}"\n'.encode()))
+    list(read_rows(file, "csv", remark=remarks.append))
+    assert len(remarks) == 1
+
+
+@pytest.mark.parametrize("text", ["2013-01-31", "1.2.3", "a1", "-", ".", "e5", "12%", "1/2", ","])
+def test_a_text_that_looks_like_none_is_not(text: str) -> None:
+    remarks: list[str] = []
+    file: Any = io.BufferedReader(io.BytesIO(f'fee\n1\n"{text}"\n'.encode()))
+    list(read_rows(file, "csv", remark=remarks.append))
+    assert remarks == []
+
+
+def test_without_a_fallback_only_json_is_guessed() -> None:
+    def read(data: bytes) -> list[Any]:
+        file: Any = io.BufferedReader(io.BytesIO(data))
+        return list(read_rows(file, None, fallback=None))
+
+    assert len(read(b' {"aa": 1}')) == 1
+    assert len(read(gzip.compress(b"[{}]"))) == 1
+    with pytest.raises(BadFile, match="say --format ndjson, json or csv") as caught:
+        read(b"aa,bb\n1,2\n")
+    assert caught.value.option == "format"
 
 
 def test_a_csv_column_becomes_the_timestamp() -> None:

@@ -8,8 +8,10 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,7 +19,7 @@ import httpx2
 import pytest
 
 from backdrop.client import Client
-from tests.cli.scripted import scripted_server
+from tests.cli.scripted import ScriptedServer, scripted_server
 from tests.live import BACKDROP, Server, call, clean_environment, run
 
 Make: TypeAlias = Callable[..., str]
@@ -107,7 +109,10 @@ def test_a_bad_batch_names_the_line_and_how_to_go_on(server: Server, make: Make)
     assert done.returncode == 1
     assert "to mend.ndjson, line 11, field n0: n0 must be" in done.stderr
     assert "to mend.ndjson, line 13, field n-0: a field's name" in done.stderr
-    assert "the first 4 records are stored, and 3 of the files before it" in done.stderr
+    assert (
+        "The first 4 records of to mend.ndjson are stored, and so are the files before it "
+        "(3 records). Once it is mended, go on with\n"
+    ) in done.stderr
     assert [one["_id"] for one in _records(server, "mended")] == [
         *("a1", "a2", "a3"),
         *("m0", "m1", "m2", "m3"),
@@ -127,6 +132,57 @@ def test_a_file_that_breaks_off_names_the_line(server: Server, make: Make) -> No
     assert "Error: broken.ndjson, line 3: not JSON" in done.stderr
     assert shlex.split(done.stderr.splitlines()[-1])[4:6] == ["--skip=2", "--batch=1"]
     assert len(_records(server, "broken")) == 2
+
+
+def test_what_may_not_be_meant_is_remarked(server: Server, make: Make) -> None:
+    """Fields that could be the time, columns of numbers and texts, no records, no ids."""
+    make("remarked")
+    (server.folder / "fees.csv").write_text("day,fee,note\n2013-01-31,1.25,x\n2013-02-01,2.50,\n")
+    (server.folder / "empty.ndjson").write_text("\n")
+    done = server.run("import", "remarked", "fees.csv", "empty.ndjson")
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("fees.csv: column fee: 1 number, and 1 text such as '2.50'")
+    assert "These fields hold times: --timestamp day (2013-01-31)" in lines[1]
+    assert lines[2] == "empty.ndjson holds no records"
+    assert "2 of them have no _id: importing the same again stores them twice" in lines
+    with_ids = server.run("import", "remarked", "a.ndjson", "fees.csv", "--timestamp", "day")
+    assert "These fields" not in with_ids.stderr
+
+
+def test_records_that_replace_themselves_are_not_remarked(server: Server, make: Make) -> None:
+    make("replacing", auto_ids=["n0"])
+    assert "twice" not in server.run("import", "replacing", "-", stdin='{"n0":1}').stderr
+    make("replacing-too")
+    assert "twice" not in server.run("import", "replacing-too", "a.ndjson").stderr
+
+
+def test_a_wrong_column_is_not_told_again(server: Server, make: Make) -> None:
+    """The columns that are there are listed; what was stored before is not imported again."""
+    make("columns")
+    (server.folder / "days.csv").write_text("date,fee\n2013-01-31,1\n")
+    done = server.run("import", "columns", "days.csv", "--timestamp", "dat")
+    assert done.stderr == (
+        "Error: days.csv, line 1: there is no field 'dat' to become _timestamp; there are date, "
+        "fee\nNothing was stored.\n"
+    )
+    (server.folder / "dat.csv").write_text("dat,fee\n2013-01-31,1\n")
+    done = server.run("import", "columns", "dat.csv", "days.csv", "--timestamp", "dat")
+    assert "Nothing of days.csv is stored; the files before it are (1 record)" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("  ")
+    assert "import columns days.csv --timestamp=TIMESTAMP" in done.stderr
+
+
+def test_a_file_of_no_known_format_is_refused(server: Server, make: Make) -> None:
+    make("unknown")
+    (server.folder / "some.txt").write_text("n0,n1\n1,2\n")
+    (server.folder / "some.data").write_text('{"n0":1}\n')
+    done = server.run("import", "unknown", "some.data", "some.txt")
+    assert done.returncode == 1
+    assert "some.txt: neither its name nor its beginning tells the format" in done.stderr
+    assert "import unknown some.txt --format=FORMAT" in done.stderr
+    assert len(_records(server, "unknown")) == 1
+    assert server.run("import", "unknown", "some.txt", "--format", "csv").returncode == 0
 
 
 def test_the_token_of_an_import_lasts_no_longer(server: Server, admin: Client, make: Make) -> None:
@@ -171,6 +227,11 @@ def test_what_cannot_be_imported_is_said(
 # -- when the server fails --------------------------------------------------------------------
 
 
+def _skips(stderr: str) -> list[str]:
+    """What the commands that a message tells to type pass over."""
+    return re.findall(r"^  \S*backdrop import .*(--skip=\d+)", stderr, re.MULTILINE)
+
+
 def _import(url: str, folder: Path, lines: str) -> subprocess.CompletedProcess[str]:
     (folder / "some.ndjson").write_text(lines)
     env = clean_environment(BACKDROP_URL=url, BACKDROP_TOKEN="a-write-token")  # noqa: S106
@@ -201,26 +262,124 @@ def test_what_may_be_stored_is_not_sent_again(tmp_path: Path, step: Any) -> None
     assert done.returncode == 1
     assert len(server.received) == 2
     assert "line 2: this record may have been stored, or not" in done.stderr
-    commands = [line for line in done.stderr.splitlines() if line.startswith("  ")]
-    assert ["--skip=2" in commands[0], "--skip=1" in commands[1]] == [True, True]
+    assert f"{server.url}/any?group_by=n0&filter_by=n0%3A2\n" in done.stderr
+    assert _skips(done.stderr) == ["--skip=2", "--skip=1"]
     assert "a-write-token" not in done.stderr
 
 
-def test_an_interrupt_says_how_far_it_came(tmp_path: Path) -> None:
-    (tmp_path / "some.ndjson").write_text('{"n0":1}\n{"n0":2}\n')
-    with scripted_server("store", "hang") as server:
-        with subprocess.Popen(
-            [BACKDROP, "import", "any", "some.ndjson", "--batch=1", f"--url={server.url}"],
+def test_how_to_find_out_counts_the_events(tmp_path: Path) -> None:
+    """Those that were there, those that are stored, and those of the batch that is unsure."""
+    with scripted_server("store", "drop") as server:
+        server.events = 1000
+        done = _import(server.url, tmp_path, '{"_timestamp":"2013-01-01"}\n' * 3)
+    assert f"add up the counts at\n  {server.url}/any?period=year\n" in done.stderr
+    assert "They are 1,002 if it was stored, and 1,001 if not" in done.stderr
+
+
+def test_a_refused_token_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    with scripted_server("refuse") as server:
+        done = _import(server.url, tmp_path, '{"n0":1}\n')
+    assert done.stderr == (
+        "Error: the write token from BACKDROP_TOKEN was refused: this token is not known\n"
+        "Nothing was stored.\n"
+    )
+
+
+# -- Ctrl-C -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def _interrupted_at(
+    count: int, server: ScriptedServer, folder: Path, lines: str
+) -> Iterator[subprocess.Popen[str]]:
+    """An import that was interrupted while its batch number `count` was under way, and waits."""
+    (folder / "some.ndjson").write_text(lines)
+    with subprocess.Popen(
+        [BACKDROP, "import", "any", "some.ndjson", "--batch=1", f"--url={server.url}"],
+        cwd=folder,
+        env=clean_environment(BACKDROP_TOKEN="a-write-token"),  # noqa: S106
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        until = time.monotonic() + 20
+        while len(server.received) < count and time.monotonic() < until:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "Waiting for the batch under way" in line:
+                break
+        yield process
+
+
+def test_an_interrupt_waits_for_the_batch_and_says_how_far_it_came(tmp_path: Path) -> None:
+    lines = "".join(f'{{"n0":{number}}}\n' for number in range(3))
+    with (
+        scripted_server("store", "store late") as server,
+        _interrupted_at(2, server, tmp_path, lines) as process,
+    ):
+        server.go_on.set()
+        _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert stderr.startswith(
+        "Interrupted.\nThe first 2 records of some.ndjson are stored. Go on with\n  "
+    )
+    assert _skips(stderr) == ["--skip=2"]
+
+
+@pytest.mark.parametrize(
+    ("line", "skips"), [('{"n0":1}\n', ["--skip=2", "--skip=1"]), ('{"_id":"1"}\n', ["--skip=1"])]
+)
+def test_a_second_interrupt_stops_at_once(tmp_path: Path, line: str, skips: list[str]) -> None:
+    """What it leaves unsure is safely sent again where it replaces itself, by one command."""
+    with (
+        scripted_server("store", "hang") as server,
+        _interrupted_at(2, server, tmp_path, line * 3) as process,
+    ):
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "may have been stored, or not" in stderr
+    assert ("twice" in stderr) == (len(skips) == 2)
+    assert _skips(stderr) == skips
+
+
+def test_an_interrupt_while_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
+    """Standard input that gives no row is not waited for."""
+    with (
+        scripted_server() as server,
+        subprocess.Popen(
+            [BACKDROP, "import", "any", "-", f"--url={server.url}", "--batch=1"],
             cwd=tmp_path,
             env=clean_environment(BACKDROP_TOKEN="a-write-token"),  # noqa: S106
+            stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        ) as process:
-            until = time.monotonic() + 20
-            while len(server.received) < 2 and time.monotonic() < until:
-                time.sleep(0.02)
-            process.send_signal(signal.SIGINT)
-            _, stderr = process.communicate(timeout=20)
-        assert process.returncode == 130
-    assert "may have been stored, or not" in stderr
-    assert "--skip=1" in stderr
+        ) as process,
+    ):
+        until = time.monotonic() + 20
+        while not server.asked and time.monotonic() < until:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        assert process.stderr is not None
+        assert process.stderr.read().startswith("Interrupted")
+
+
+def test_an_interrupt_while_the_program_loads_is_no_fault() -> None:
+    program = """
+import sys
+
+class Interrupted:
+    def find_spec(name, *_):
+        if name == "typer":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupted)
+from backdrop.cli import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted\n")

@@ -102,6 +102,9 @@ def test_secrets_show_themselves_nowhere() -> None:
     assert "very-secret" not in shown
     assert found.token is not None
     assert found.token.reveal() == "very-secret-1"
+    assert found.token.place == "--token"
+    assert found.admin_token is not None
+    assert found.admin_token.place == "BACKDROP_ADMIN_TOKEN"
     for name in ("token", "admin_token"):
         with pytest.raises(BadSettings, match=r"\d to 200 printable") as caught:
             load_settings({name: "very secret"}, {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import typer.main
 
-from backdrop.cli import app
+from backdrop.cli.commands import app
 from backdrop.settings import FIELDS, variable
 from tests.docs.examples import ROOT
 

@@ -136,9 +136,12 @@ def test_a_port_in_use_is_said(tmp_path: Path) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
+        store_first = run_command("serve", "--store", "x:", "--port", str(port), cwd=tmp_path)
+        assert "there is no store 'x'" in store_first.stderr
         done = run_command("serve", "--store", "memory:", "--port", str(port), cwd=tmp_path)
     assert done.returncode == 1
     assert f"port {port} on 127.0.0.1 is in use" in done.stderr
+    assert "--port, or with BACKDROP_PORT" in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -166,6 +169,14 @@ def test_what_cannot_run_is_refused(
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_are_for_their_owner_alone(tmp_path: Path) -> None:
+    """The store too, whatever the umask of who starts it."""
+    with live_server("serve", "--demo", cwd=tmp_path):
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert "backdrop.duckdb" in modes
+    assert set(modes.values()) == {0o600}
 
 
 def test_the_admin_token_is_made_once(tmp_path: Path) -> None:

@@ -1,47 +1,18 @@
-"""The command line: `backdrop`. Everything but running a server goes over HTTP."""
-
-from __future__ import annotations
+"""The command line: `backdrop`."""
 
 import sys
 
-import typer
-
-from backdrop import __version__
-from backdrop.cli import buckets, imports, serve, tokens
-from backdrop.cli.output import Stop, complain
-from backdrop.client import NoAnswer, Refused
-from backdrop.errors import BackdropError
-from backdrop.settings import BadSettings
-
-app = typer.Typer(
-    rich_markup_mode="markdown",
-    help="A datastore with an HTTP interface: POST flat JSON records, GET answers.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command()(serve.serve)
-app.command()(serve.read)
-app.command()(serve.write)
-app.add_typer(buckets.group, name="bucket")
-app.add_typer(tokens.group, name="token")
-app.command("import")(imports.import_)
-
-
-@app.callback(invoke_without_command=True)
-def _top(
-    version: bool = typer.Option(False, "--version", help="Show the version and leave."),
-) -> None:
-    if version:
-        typer.echo(f"backdrop {__version__}")
-        raise typer.Exit
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
 
 
 def main() -> None:
-    """Run the command that was typed. What a user can mend is a message and exit code 1."""
+    """Run the command that was typed; an interrupt is no fault, so it leaves no traceback."""
     try:
-        app()
-    except (Stop, BadSettings, BackdropError, NoAnswer, Refused) as error:
-        complain(error)
-        sys.exit(1)
+        # Here, not above: loading the commands takes a moment, in which Ctrl-C may come.
+        from backdrop.cli.commands import run
+
+        run()
+    except KeyboardInterrupt:
+        print("Interrupted", file=sys.stderr)  # noqa: T201  no module of ours may be there yet
+        sys.exit(INTERRUPTED)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from backdrop.cli.connect import connect
+from backdrop.cli.connect import connect, no_admin_token
 from backdrop.cli.output import Stop, note
 from backdrop.client import Client, NoAnswer, Refused
 from backdrop.file_rows import Row
-from backdrop.settings import Settings
+from backdrop.settings import Settings, variable
 
 MOST_BATCH_BYTES = 8 * 2**20
 _TOKEN_LASTS = timedelta(hours=24)
@@ -41,6 +41,10 @@ class Destination:
         raw = self.settings is not None and self.settings["raw_queries_allowed"]
         return f"{self.client.url}/{self.bucket}?{'limit=10' if raw else 'period=month'}"
 
+    def replaces(self, rows: Sequence[Row]) -> bool:
+        """Whether each of the rows would replace itself if it was sent again."""
+        return self._makes_ids or all(row.has_id for row in rows)
+
     def send(self, rows: Sequence[Row]) -> None:
         """Store the rows as one batch, once.
 
@@ -50,7 +54,7 @@ class Destination:
         Raises Refused, NoAnswer or Unsure.
         """
         body = b"[" + b",\n".join(row.json for row in rows) + b"]"
-        repeatable = self._makes_ids or all(row.has_id for row in rows)
+        repeatable = self.replaces(rows)
         waits = iter(_WAITS)
         while True:
             try:
@@ -103,7 +107,7 @@ def destination_of(bucket: str, settings: Settings) -> Iterator[Destination]:
     """The bucket to import into, with the token that is set, or one made for the time being."""
     with connect(settings) as client:
         client.status()  # whether there is a server at all
-        known = _settings_of(bucket, client, needed=settings.token is None)
+        known = _settings_of(bucket, client, settings)
         if settings.token is not None:
             token = settings.token.reveal()
             yield Destination(client=client, bucket=bucket, token=token, settings=known)
@@ -120,13 +124,15 @@ def destination_of(bucket: str, settings: Settings) -> Iterator[Destination]:
                 note.print(f"{text}it ends at {ends:%Y-%m-%d %H:%M} UTC", markup=False)
 
 
-def _settings_of(bucket: str, client: Client, *, needed: bool) -> dict[str, Any] | None:
-    """The bucket's settings, or None where they are not `needed` and can't be had."""
+def _settings_of(bucket: str, client: Client, settings: Settings) -> dict[str, Any] | None:
+    """The bucket's settings, or None where a write token does without and they can't be had."""
+    needed = settings.token is None
     if not client.is_admin:
         if needed:
             raise Stop(
-                "no token: set BACKDROP_TOKEN to a write token of the bucket "
-                f"(backdrop token create {bucket}), or run this where the admin token is"
+                f"no token: set {variable('token')} to a write token of the bucket "
+                f"(backdrop token create {bucket}), or let the admin token make one; but there is "
+                f"{no_admin_token(settings)}"
             )
         return None
     try:

@@ -14,12 +14,14 @@ from backdrop.cli.options import (
     CONNECTION,
     BucketName,
     Json,
+    TokenFile,
     dashed,
     expanded,
     option,
     takes_settings,
 )
-from backdrop.cli.output import Stop, alone, as_json, as_table, note
+from backdrop.cli.output import Stop, as_json, as_table, note
+from backdrop.cli.token_files import token_output
 from backdrop.domain.bucket import Bucket
 from backdrop.settings import Settings
 
@@ -117,18 +119,22 @@ group = typer.Typer(help="Make, list, change and remove buckets.", no_args_is_he
 @takes_settings(*CONNECTION)
 @_takes_changes
 def create(
-    name: BucketName, *, json: Json = False, changes: dict[str, Any], settings: Settings
+    name: BucketName,
+    *,
+    token_file: TokenFile = None,
+    json: Json = False,
+    changes: dict[str, Any],
+    settings: Settings,
 ) -> None:
     """Make a bucket. Prints its first write token, which is shown this once."""
-    with connect(settings) as client:
+    with token_output(token_file) as give, connect(settings) as client:
         if any(bucket["name"] == name for bucket in client.buckets()):
             raise Stop(f"there is a bucket {name!r} already: change it with `backdrop bucket set`")
         made = client.put_bucket(name, changes)
+        if token_file or not json:
+            give(f"the bucket {name} and its write token", made["token"])
     if json:
         as_json(made)
-    else:
-        note.print(f"Made the bucket {name}. Its write token, shown only now:", markup=False)
-        alone(made["token"])
 
 
 @group.command("list")

@@ -7,23 +7,24 @@ import os
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
 
+from backdrop.cli import INTERRUPTED
 from backdrop.cli.batches import Destination, Unsure, batches, destination_of
+from backdrop.cli.interrupts import Interrupt, patient_interrupt
 from backdrop.cli.options import CONNECTION, BucketName, takes_settings
 from backdrop.cli.output import Stop, note
 from backdrop.cli.place import DEFAULT_BATCH, Job, Place
 from backdrop.cli.progress import reporting
+from backdrop.cli.remarks import time_fields
 from backdrop.client import NoAnswer, Refused
 from backdrop.file_rows import FORMATS, BadFile, CsvTypes, Format, Row, format_of, read_rows
 from backdrop.settings import Settings
-
-_INTERRUPTED = 130
 
 
 @takes_settings(*CONNECTION, "token")
@@ -66,46 +67,72 @@ def import_(
         settings=settings,
     )
     started = time.monotonic()
-    with ExitStack() as stack:
-        opened = [(stack.enter_context(_open(name)), job.format or _format(name)) for name in files]
-        destination = stack.enter_context(destination_of(bucket, settings))
-        records = _import(job, destination, opened)
-    seconds = time.monotonic() - started
+    place = Place(job)
+    try:
+        with ExitStack() as stack:
+            opened = [(stack.enter_context(_open(name)), _format(name, job)) for name in files]
+            destination = stack.enter_context(destination_of(bucket, settings))
+            _import(place, destination, opened)
+    except KeyboardInterrupt:
+        note.print("Interrupted")
+        raise typer.Exit(INTERRUPTED) from None
+    _say_done(place, destination, time.monotonic() - started)
+
+
+def _say_done(place: Place, destination: Destination, seconds: float) -> None:
+    records = place.stored_by_this_run
     rate = records / max(seconds, 0.001)
-    note.print(f"{records:,} records in {seconds:,.1f} s ({rate:,.0f}/s)", markup=False)
-    note.print(f"Read them at {destination.reading_url}", markup=False)
+    _say(f"{records:,} records in {seconds:,.1f} s ({rate:,.0f}/s)")
+    if place.stored_without_id:
+        unless = "" if destination.settings else ", unless the bucket makes one (auto_ids)"
+        which = f"{place.stored_without_id:,} of them have no _id{unless}"
+        _say(f"{which}: importing the same again stores them twice")
+    _say(f"Read them at {destination.reading_url}")
 
 
 def _import(
-    job: Job,
+    place: Place,
     destination: Destination,
     opened: Sequence[tuple[io.BufferedReader, Format | None]],
-) -> int:
-    """Send the records of all the files; return how many. Raises Stop where it can't go on."""
-    place = Place(job)
+) -> None:
+    """Send the records of all the files. Raises Stop where it can't go on."""
     total_bytes = _total_bytes([file for file, _ in opened])
     bytes_before = 0
-    with reporting(total_bytes) as report:
+    with reporting(total_bytes) as report, _finishing_batches(place) as interrupt:
         for number, (file, format_) in enumerate(opened):
             place.begin(number)
-            for _ in _sending(place, destination, _rows(job, destination, file, format_)):
+            rows = _rows(place, destination, file, format_)
+            for _ in _sending(place, destination, rows, interrupt):
                 read = bytes_before + file.raw.tell() if total_bytes is not None else 0
                 report(place.name, read, place.stored_by_this_run)
             bytes_before += file.raw.tell() if total_bytes is not None else 0
-    return place.stored_by_this_run
 
 
-def _sending(place: Place, destination: Destination, rows: Iterator[Row]) -> Iterator[None]:
+def _finishing_batches(place: Place) -> AbstractContextManager[Interrupt]:
+    return patient_interrupt(
+        lambda: bool(place.batch),
+        lambda: _say("Waiting for the batch under way; Ctrl-C again stops at once"),
+    )
+
+
+def _sending(
+    place: Place, destination: Destination, rows: Iterator[Row], interrupt: Interrupt
+) -> Iterator[None]:
     """Send a file's rows; yields after each batch. Raises Stop, with all that there is to say."""
     try:
         skipped = sum(1 for _ in islice(rows, place.stored))
         if skipped < place.stored:
             raise Stop(f"{place.name} has only {skipped:,} records, and {place.stored:,} to skip")
         for batch in batches(rows, place.job.batch):
-            place.batch = batch
+            if not place.stored_by_this_run:
+                _note_times(batch)
+            place.sending(batch, destination)
             destination.send(batch)
             place.sent()
             yield
+            interrupt.check()
+        if not place.stored:
+            _say(f"{place.name} holds no records")
     except BadFile as error:
         raise Stop(place.bad_file(error)) from None
     except Refused as error:
@@ -115,16 +142,37 @@ def _sending(place: Place, destination: Destination, rows: Iterator[Row]) -> Ite
     except Unsure as error:
         raise Stop(place.unsure(error)) from None
     except KeyboardInterrupt:
-        note.print(place.interrupted(), markup=False)
-        raise typer.Exit(_INTERRUPTED) from None
+        _say(place.interrupted())
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _rows(
-    job: Job, destination: Destination, file: io.BufferedReader, format_: Format | None
+    place: Place, destination: Destination, file: io.BufferedReader, format_: Format | None
 ) -> Iterator[Row]:
     known = destination.settings or {}
-    csv_types = job.csv_types or known.get("csv_types", "auto")
-    return read_rows(file, format_, timestamp=job.timestamp, csv_types=csv_types)
+    name = place.name
+    return read_rows(
+        file,
+        format_,
+        timestamp=place.job.timestamp,
+        csv_types=place.job.csv_types or known.get("csv_types", "auto"),
+        fallback="csv" if place.job.files[place.file_number] == "-" else None,
+        remark=lambda text: _say(f"{name}: {text}"),
+    )
+
+
+def _note_times(batch: Sequence[Row]) -> None:
+    """Say which fields could be the `_timestamp`, where no record of the first batch has one."""
+    found = [f"--timestamp {name} ({value})" for name, value in time_fields(batch).items()]
+    if found:
+        _say(
+            "No record has a _timestamp, so none will be in a period. "
+            f"These fields hold times: {', '.join(found)}"
+        )
+
+
+def _say(text: str) -> None:
+    note.print(text, markup=False)
 
 
 def _one_of(value: str | None, allowed: Sequence[Any], name: str) -> Any:
@@ -133,9 +181,9 @@ def _one_of(value: str | None, allowed: Sequence[Any], name: str) -> Any:
     return value
 
 
-def _format(name: str) -> Format | None:
+def _format(name: str, job: Job) -> Format | None:
     try:
-        return format_of(name)
+        return job.format or format_of(name)
     except BadFile as error:
         raise Stop(f"{name}: {error}") from None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import typer
@@ -19,6 +20,11 @@ Command: TypeAlias = Callable[..., None]
 
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 BucketName: TypeAlias = Annotated[str, typer.Argument(metavar="BUCKET", help="the bucket's name")]
+
+TokenFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="put the token into a new file that only you can read"),
+]
 
 CONNECTION = ("url", "admin_token", "store")
 """The settings by which a command finds the server and the admin token."""

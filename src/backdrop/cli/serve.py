@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import typer
@@ -17,7 +18,7 @@ from backdrop.cli.token_files import admin_token_file, read_or_make_token, test_
 from backdrop.errors import BackdropError
 from backdrop.server import CannotListen, CannotStart, address_of, bind, is_loopback, run
 from backdrop.settings import Secret, Settings, variable
-from backdrop.storage.open import duckdb_path, open_storage
+from backdrop.storage.open import duckdb_path, opener, without_credentials
 from backdrop.storage.port import Storage
 
 _SERVER = ("host", "port", "store", "workers", "stop_seconds")
@@ -51,8 +52,10 @@ def write(settings: Settings) -> None:
 
 def _serve(settings: Settings, apis: Apis) -> None:
     _refuse_sharing(settings, apis)
+    open_store = opener(settings.store)
+    os.umask(0o077)  # the store, and what DuckDB puts beside it, is for its owner alone
     port = _DEFAULT_PORTS[apis] if settings.port is None else settings.port
-    with _bound(settings.host, port) as bound, _opened(settings.store) as storage:
+    with _bound(settings.host, port) as bound, _opened(open_store) as storage:
         admin_token, admin_words = _admin_token(settings, apis, bound)
         address = address_of(bound)
         hints = _fill_demo(storage, settings, address) if settings.demo else []
@@ -70,7 +73,7 @@ def _serve(settings: Settings, apis: Apis) -> None:
 
         def ready() -> None:
             note.print(f"[bold]Backdrop is ready[/] at {address}")
-            note.print(f"  store        {settings.store}", markup=False)
+            note.print(f"  store        {without_credentials(settings.store)}", markup=False)
             note.print(f"  admin token  {admin_words}", markup=False)
             for line in hints:
                 note.print(line, markup=False)
@@ -97,6 +100,11 @@ def _say_stopping(in_flight: int) -> None:
 def _refuse_sharing(settings: Settings, apis: Apis) -> None:
     """Raise Stop where several processes would be needed and the store is for one alone."""
     if settings.store != "memory:" and duckdb_path(settings.store) is None:
+        if settings.workers > 1:
+            raise Stop(
+                "one process has one worker: start as many processes as you need, each on a port "
+                "of its own (--workers 1)"
+            )
         return
     if apis != "both":
         raise Stop(
@@ -121,9 +129,9 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _opened(store: str) -> Iterator[Storage]:
+def _opened(open_store: Callable[[], Storage]) -> Iterator[Storage]:
     try:
-        storage = open_storage(store)
+        storage = open_store()
     except BackdropError as error:
         raise Stop(error.message) from error
     try:

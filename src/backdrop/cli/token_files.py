@@ -1,12 +1,16 @@
-"""Files of one token each, beside the store, that only their owner can read."""
+"""Files of one token each that only their owner can read."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
-from backdrop.cli.output import Stop
+from backdrop.cli.output import Stop, alone, note
 from backdrop.domain.token import is_token
 from backdrop.settings import Secret
 from backdrop.storage.open import duckdb_path
@@ -36,7 +40,7 @@ def read_token(path: Path) -> Secret | None:
         raise Stop(f"{path} can't be read: {error}") from None
     if not is_token(text):
         raise Stop(f"{path} does not hold a token: remove it, and `backdrop serve` makes another")
-    return Secret(text)
+    return Secret(text, f"the file {path}")
 
 
 def read_or_make_token(path: Path) -> Secret:
@@ -49,10 +53,50 @@ def read_or_make_token(path: Path) -> Secret:
         os.chmod(path, 0o600)  # noqa: PTH101
         return found
     text = secrets.token_urlsafe(32)
+    with new_file(path) as file:
+        file.write(text + "\n")
+    return Secret(text, f"the file {path}")
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[TextIO]:
+    """A file to write a token to, 0600 from its first moment; gone again if an error comes.
+
+    Raises Stop where there is one of that name, whatever it is.
+    """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
+    except FileExistsError:
+        raise Stop(f"{path} can't be made: there is a file of that name already") from None
     except OSError as error:
         raise Stop(f"{path} can't be made: {error.strerror}") from None
-    return Secret(text)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            yield file
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def token_output(path: Path | None) -> Iterator[Callable[[str, str], None]]:
+    """What gives out a new token, called with what was made and the token.
+
+    It goes to the file, which is made first so that no token is made that has nowhere to go; or
+    alone to stdout, for `$(…)`.
+    """
+    if path is None:
+        yield _show_token
+        return
+    with new_file(path) as file:
+
+        def write(made: str, token: str) -> None:
+            file.write(f"{token}\n")
+            note.print(f"Made {made}; it is in {path}, and nowhere else", markup=False)
+
+        yield write
+
+
+def _show_token(made: str, token: str) -> None:
+    note.print(f"Made {made}{', shown only now:' if sys.stdout.isatty() else ''}", markup=False)
+    alone(token)

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from backdrop.cli.connect import connect
-from backdrop.cli.options import CONNECTION, BucketName, Json, takes_settings
-from backdrop.cli.output import alone, as_json, as_table, note
+from backdrop.cli.options import CONNECTION, BucketName, Json, TokenFile, takes_settings
+from backdrop.cli.output import as_json, as_table, note
+from backdrop.cli.token_files import token_output
 from backdrop.settings import Settings
 
 group = typer.Typer(help="Make, list and revoke the tokens of a bucket.", no_args_is_help=True)
@@ -24,17 +25,17 @@ def create(
     expires_at: Annotated[
         str | None, typer.Option(metavar="TIME", help="when it ends, such as 2027-01-31T00:00Z")
     ] = None,
+    token_file: TokenFile = None,
     json: Json = False,
     settings: Settings,
 ) -> None:
     """Make a token. Prints it alone, for TOKEN=$(…): it is shown this once."""
-    with connect(settings) as client:
+    with token_output(token_file) as give, connect(settings) as client:
         made = client.create_token(name, scope=scope, label=label, expires_at=expires_at)
+        if token_file or not json:
+            give(f"the {scope} token {made['id']} of {name}", made["token"])
     if json:
         as_json(made)
-    else:
-        note.print(f"Made the {scope} token {made['id']} of {name}:", markup=False)
-        alone(made["token"])
 
 
 @group.command("list")

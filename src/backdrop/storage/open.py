@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from backdrop.errors import InvalidRequest
 from backdrop.storage.port import Storage
@@ -33,19 +35,30 @@ def is_mongodb(url: str) -> bool:
     return urlsplit(url).scheme in ("mongodb", "mongodb+srv")
 
 
+def without_credentials(url: str) -> str:
+    """The URL as it may be shown: without a user's name and password."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in url else url
+
+
 def open_storage(url: str) -> Storage:
     """The store that the URL names, opened. Raises InvalidRequest for a URL of no engine."""
+    return opener(url)()
+
+
+def opener(url: str) -> Callable[[], Storage]:
+    """What opens the store that the URL names. Raises InvalidRequest, before anything is opened."""
     if url == "memory:":
         from backdrop.storage.memory import MemoryStorage
 
-        return MemoryStorage()
+        return MemoryStorage
     path = duckdb_path(url)
     if path is not None:
         from backdrop.storage.duckdb.engine import DuckDBStorage
 
-        return DuckDBStorage(path)
+        return partial(DuckDBStorage, path)
     if is_mongodb(url):
         from backdrop.storage.mongodb.engine import MongoDBStorage
 
-        return MongoDBStorage(url)
+        return partial(MongoDBStorage, url)
     raise InvalidRequest(f"there is no store {url.split(':')[0]!r}; expected {STORE_EXPECTED}")
