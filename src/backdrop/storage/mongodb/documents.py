@@ -79,7 +79,7 @@ def new_bucket(bucket: Bucket, number: int, collection: str) -> Document:
         "collection": collection,
         "records": 0,
         "stored": 0,  # ever, into this collection: the place of the next one
-        "fields": [],  # that the collection's records ever had, but for reserved ones
+        "fields": [],  # that any of them had
         "last_written": None,
     }
 

@@ -1,0 +1,147 @@
+"""The documents of buckets and tokens: each write of a bucket goes through its document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from bson import Int64
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+from backdrop.domain.bucket import Bucket
+from backdrop.domain.period_key import microseconds
+from backdrop.domain.token import Token
+from backdrop.errors import Conflict, NotFound, StorageUnavailable
+from backdrop.storage.mongodb.connection import Records, Session
+from backdrop.storage.mongodb.documents import (
+    Document,
+    bucket_settings,
+    from_token,
+    new_bucket,
+    to_bucket,
+)
+from backdrop.storage.port import KNOWN_HASH, address_taken, not_found, refuse_too_many_fields
+
+FORMAT = 1
+"""The number of this layout; a database with another is refused."""
+
+
+class Catalogue:
+    """The collections `store`, `buckets` and `tokens`.
+
+    A bucket's document holds its settings, the number that no other bucket has, how often it was
+    changed, the name of its collection, how many records are in it and were ever stored in it, and
+    their fields.
+    """
+
+    def __init__(self, database: Records, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._store = database["store"]
+        self.buckets = database["buckets"]
+        self.tokens = database["tokens"]
+
+    def prepare(self) -> None:
+        """Make what every store has, where it is missing."""
+        self._store.update_one({"_id": "format"}, {"$setOnInsert": {"is": FORMAT}}, upsert=True)
+        found = (self._store.find_one({"_id": "format"}) or {}).get("is")
+        if found != FORMAT:
+            raise StorageUnavailable(
+                f"can't open the store: it has layout {found}, and this Backdrop knows {FORMAT}"
+            )
+        some = {"address": {"$type": "string"}}
+        self.buckets.create_index("address", unique=True, partialFilterExpression=some)
+        self.tokens.create_index("bucket")
+
+    def answers(self) -> None:
+        """Return if the database does."""
+        self._store.find_one({"_id": "format"})
+
+    def number(self) -> int:
+        """A number above all that were given, in this store or one that was here before."""
+        last = {"$max": [{"$add": ["$made", 1]}, {"$divide": [{"$toLong": "$$NOW"}, Int64(1_000)]}]}
+        counted = self._store.find_one_and_update(
+            {"_id": "buckets"},
+            [{"$set": {"made": {"$toLong": last}}}],
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
+        )
+        return int((counted or {})["made"])
+
+    # -- buckets ----------------------------------------------------------------------------
+
+    def found(self, bucket: str, session: Session | None = None) -> Document:
+        found = self.buckets.find_one({"_id": bucket}, session=session)
+        if found is None:
+            raise NotFound(not_found(bucket))
+        return found
+
+    def insert(self, bucket: Bucket, number: int, collection: str, session: Session) -> None:
+        """Make the bucket's document. DuplicateKeyError where its name or its address is taken."""
+        self.buckets.insert_one(new_bucket(bucket, number, collection), session=session)
+
+    def change_settings(self, bucket: Bucket, held: Document) -> bool:
+        """Whether there is a document like `held`, which then has these settings.
+
+        Raises DuplicateKeyError where another bucket has the address.
+        """
+        settings = bucket_settings(bucket)
+        change: Document = {"$set": settings, "$inc": {"changes": 1}}
+        if "address" not in settings:
+            change["$unset"] = {"address": ""}
+        return bool(self.buckets.update_one(held, change).matched_count)
+
+    def refuse_taken(self, bucket: Bucket) -> None:
+        """Raise Conflict where another bucket has this one's address."""
+        taken = bucket_settings(bucket).get("address")
+        other = None if taken is None else self.buckets.find_one({"address": taken})
+        if other is not None and other["_id"] != bucket.name:
+            raise Conflict(address_taken(bucket, to_bucket(other)))
+
+    # -- writes -----------------------------------------------------------------------------
+
+    def write(
+        self,
+        bucket: str,
+        session: Session,
+        *,
+        stored: int = 0,
+        records: int = 0,
+        fields: Iterable[str] = (),
+    ) -> Document:
+        """Note a write: so many places taken, so many records more. The document as it was.
+
+        Raises NotFound, and InvalidRecords where there would be too many fields.
+        """
+        names = list(fields)
+        change = {
+            "$inc": {"changes": 1, "stored": stored, "records": records},
+            "$set": {"last_written": microseconds(self._clock())},
+            "$addToSet": {"fields": {"$each": names}},
+        }
+        before = self.buckets.find_one_and_update({"_id": bucket}, change, session=session)
+        if before is None:
+            raise NotFound(not_found(bucket))
+        refuse_too_many_fields(before["fields"], names)
+        return before
+
+    def correct(
+        self, bucket: str, session: Session, *, records: int = 0, fields: Iterable[str] = ()
+    ) -> None:
+        """What the same transaction learnt of its write after it was noted."""
+        change = {"$inc": {"records": records}, "$addToSet": {"fields": {"$each": list(fields)}}}
+        self.buckets.update_one({"_id": bucket}, change, session=session)
+
+    def switch(self, held: Document, contents: Document, session: Session) -> Document | None:
+        """Note other contents where there is a document like `held`: the document as it was."""
+        written = {"last_written": microseconds(self._clock())}
+        change = {"$set": contents | written, "$inc": {"changes": 1}}
+        return self.buckets.find_one_and_update(held, change, session=session)
+
+    # -- tokens -----------------------------------------------------------------------------
+
+    def insert_token(self, token: Token, session: Session) -> None:
+        try:
+            self.tokens.insert_one(from_token(token), session=session)
+        except DuplicateKeyError:
+            raise Conflict(KNOWN_HASH) from None
