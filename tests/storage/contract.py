@@ -1520,6 +1520,20 @@ class StorageContract:
                     map(period.start, inside)
                 )
 
+    def test_a_change_of_clocks_may_be_the_first_that_a_query_sees(self, storage: Storage) -> None:
+        """At 00:01 St John's clocks sprang to 01:01: that hour begins with the change."""
+        change = parse_instant("2010-03-14T03:31")
+        period = Period("hour", zone("America/St_Johns"))
+        only = batch({"_id": "1", "_timestamp": change + timedelta(minutes=20)})
+        before = batch({"_id": "0", "_timestamp": change - timedelta(minutes=1)})
+        for records, query in (
+            (only, Query(period=period)),
+            (before, Query(period=period, start=change)),
+        ):
+            storage.save("things", records)
+            assert self.groups(storage, query).keys() == {(change,)}
+        assert period.start(change) == change
+
     @pytest.mark.parametrize("place", ZONES)
     def test_the_calendars_first_and_last_days_have_periods_too(
         self, storage: Storage, place: str

@@ -79,6 +79,7 @@ def period_start(period: Period, key: int, zone_segments: Sequence[Segment]) -> 
     if period.name != "hour":
         return period.start_of_date(date(key // 12, key % 12 + 1, 1))
     if hours_are_whole(zone_segments):
-        return instant(max(0, key * HOUR_US - offset_us(zone_segments[0]) % HOUR_US))
+        start = instant(max(0, key * HOUR_US - offset_us(zone_segments[0]) % HOUR_US))
+        return max(start, zone_segments[0].since)  # where a change began the first hour
     segment = zone_segments[key >> HOUR_BITS]
     return first_instant_of_hour(key % (1 << HOUR_BITS), segment)
