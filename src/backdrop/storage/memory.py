@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -185,6 +185,11 @@ class MemoryStorage:
             (found[at : at + RECORDS_A_PAGE] for at in range(0, len(found), RECORDS_A_PAGE)),
             sorted({name for record in matching for name in record}) if with_fields else (),
         )
+
+    def count_held(self, bucket: str, ids: Sequence[str]) -> int:
+        with self._lock:
+            records = self._shelf(bucket).records
+            return sum(one in records for one in ids)
 
     def groups(self, bucket: str, query: Query, *, most_rows: int) -> Groups:
         found: dict[tuple[Any, ...], list[Record]] = {}

@@ -144,6 +144,9 @@ class Storage(Protocol):
         grow with the number of records. The context's end frees what the reading holds.
         """
 
+    def count_held(self, bucket: str, ids: Sequence[str]) -> int:
+        """How many of these ids, which are all different, a record of the bucket has."""
+
     def groups(self, bucket: str, query: Query, *, most_rows: int) -> Groups:
         """The groups of a query with `period` or `group_by`, unsorted, unfilled and uncut.
 

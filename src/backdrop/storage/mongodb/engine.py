@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
@@ -272,6 +272,11 @@ class MongoDBStorage:
             pages = snapshot.pages(query)
             first = list(islice(pages, 1))  # what can go wrong shows before the first page
             yield Reading(chain(first, pages), fields)
+
+    @driver_errors()
+    def count_held(self, bucket: str, ids: Sequence[str]) -> int:
+        with self._snapshot(bucket) as snapshot:
+            return sum(map(snapshot.count, chunks(ids)))
 
     @driver_errors()
     def groups(self, bucket: str, query: Query, *, most_rows: int) -> Groups:
