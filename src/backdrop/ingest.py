@@ -18,24 +18,36 @@ from backdrop.storage.port import Storage
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What was stored, durably. `records` counts those received, also two of one `_id`."""
+    """What was stored, durably. `records` counts those received, also two of one `_id`.
+
+    `replaced`: how many stored ones they took the place of, if that was asked for.
+    """
 
     records: int
+    replaced: int | None = None
 
 
 def ingest(
-    storage: Storage, bucket: Bucket, raw_rows: Sequence[Any], *, replace: bool = False
+    storage: Storage,
+    bucket: Bucket,
+    raw_rows: Sequence[Any],
+    *,
+    replace: bool = False,
+    count_replaced: bool = False,
 ) -> Receipt:
     """Check all the rows and store them in one step, as the bucket's whole contents if `replace`.
 
     Raises InvalidRecords, with every row's problems, or StorageUnavailable; then nothing is stored.
     """
     records = parse_records(raw_rows, bucket, new_ids=_new_ids(), schema_check=schema_check(bucket))
+    replaced = None
+    if count_replaced:
+        replaced = 0 if records.ids_are_new else storage.count_held(bucket.name, records.ids)
     if replace:
         storage.replace(bucket.name, records)
     elif len(records):
         storage.save(bucket.name, records)
-    return Receipt(records.received)
+    return Receipt(records.received, replaced)
 
 
 def ingest_patch(storage: Storage, bucket: Bucket, record_id: str, raw: Any) -> Receipt:
