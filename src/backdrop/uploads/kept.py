@@ -1,7 +1,7 @@
-"""What is kept of an upload between its steps: entries of the store, so that any process can go on.
+"""What is kept of an upload between its steps: in the store, so that any process can go on.
 
-An upload `u` is the entry `u`, which says how far it is; its raw rows are `u/1`, `u/2`, …; and `u/ticket`
-is what one gets to store it, once.
+The entry `u` says how far an upload is; its raw rows are `u/1`, `u/2`, …; and `u/ticket` is what
+one gets to store it, once.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ State: TypeAlias = Literal["reading", "understood", "refused", "storing", "store
 class Upload:
     """One file of one user for one bucket, and how far it is.
 
-    `new` and `replacing` are expected while `understood`, and what was done once `stored`. `message`
-    says why it was `refused` in the second step, or `failed`.
+    `new` and `replacing` are expected while `understood`, and what was done once `stored`.
+    `message` says why it was `refused` in the second step, or `failed`.
     """
 
     id: str

@@ -18,6 +18,10 @@ from backdrop.schema import schema_check
 
 EXPECTED = "a file that ends in .csv, .xlsx, .xls or .ods"
 ROWS_SHOWN = 8
+_COLUMNS_SHOWN = 200
+_SHOWN = 80
+"""Characters of a text."""
+_MOST_MESSAGE = 400
 _ROWS_A_BATCH = 5_000
 _MOST_RECORDS = 2_000_000
 _MOST_REMARKS = 20
@@ -60,7 +64,10 @@ class Understood:
     def add(self, fault: Fault) -> None:
         self.fault_count += 1
         if len(self.faults) < MOST_PROBLEMS_LISTED:
-            self.faults.append(fault)
+            message = fault.message
+            if len(message) > _MOST_MESSAGE:
+                message = f"{message[:_MOST_MESSAGE]}…"
+            self.faults.append(Fault(message, fault.row, fault.column))
 
 
 Put = Callable[[list[dict[str, Any]], list[str]], object]
@@ -147,7 +154,7 @@ def _take(
     put: Put,
 ) -> None:
     rows = [row for _, row in batch]
-    found.first += batch[: ROWS_SHOWN - len(found.first)]
+    found.first += [(n, _cut(row)) for n, row in batch[: ROWS_SHOWN - len(found.first)]]
     found.records += len(rows)
     ids: list[str] = []
     try:
@@ -163,6 +170,14 @@ def _take(
     found.ids += len(ids)
     if not found.fault_count:
         put(rows, ids)
+
+
+def _cut(row: dict[str, Any]) -> dict[str, Any]:
+    """The row as it is shown: no text is longer than one looks at."""
+    return {
+        name: f"{value[:_SHOWN]}…" if isinstance(value, str) and len(value) > _SHOWN else value
+        for name, value in islice(row.items(), _COLUMNS_SHOWN)
+    }
 
 
 def _check(rows: list[dict[str, Any]], bucket: Bucket, ids: list[str]) -> None:

@@ -31,7 +31,7 @@ _FAULT = "something went wrong on our side"
 
 
 class Uploads:
-    """The uploads that one application works on. `close` ends what it can, and waits for the rest."""
+    """The uploads that one application works on."""
 
     def __init__(self, storage: Storage, *, now: Callable[[], datetime], observe: Observe) -> None:
         self._storage, self._now, self._observe = storage, now, observe
@@ -66,6 +66,7 @@ class Uploads:
         return upload
 
     def close(self) -> None:
+        """Give up what is being read or waits, and finish what is being stored."""
         for child in list(self._children):
             child.kill()
         self._threads.shutdown(cancel_futures=True)
