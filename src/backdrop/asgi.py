@@ -24,6 +24,8 @@ from backdrop.domain.token import hash_token
 from backdrop.observe import Observe, Started, json_lines
 from backdrop.storage.port import Storage
 from backdrop.web.render import error_page, is_page
+from backdrop.web.sign_in import SignIn
+from backdrop.web.sign_in import resources as pages
 
 Apis: TypeAlias = Literal["both", "read", "write"]
 
@@ -50,8 +52,11 @@ def create_app(
     limits: Limits | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     observe: Observe | None = None,
+    sign_in: SignIn | None = None,
 ) -> ASGIApp:
     """The application that serves the APIs over `storage`, which stays the caller's to close.
+
+    With the write API come the pages for people, to which they sign in as `sign_in` says.
 
     Without an `admin_token` nobody passes the admin API's door. Raises ValueError for one that no
     header could carry. `observe` writes JSON lines to stderr if nothing else is given.
@@ -60,6 +65,7 @@ def create_app(
         raise ValueError("the admin token must be printable ASCII characters without blanks")
     observe = observe or json_lines()
     limits = limits or Limits()
+    sign_in = sign_in or SignIn()
     site = Site(
         storage=storage,
         admin_hash=None if admin_token is None else hash_token(admin_token),
@@ -67,6 +73,7 @@ def create_app(
         answers=AnswerCache(limits.cached_answers),
         readers=CapacityLimiter(limits.readers),
         now=now,
+        https=sign_in.https,
     )
 
     @asynccontextmanager
@@ -75,8 +82,12 @@ def create_app(
         yield
 
     resources = described(_RESOURCES[apis], title=_TITLES[apis])
+    if apis == "read":
+        answer = _error_as_json
+    else:
+        resources, answer = merge(resources, pages(sign_in)), _error_answer
     routed = serve(resources, site, lifespan=lifespan)
-    answered = ErrorAnswers(routed, answer=_error_answer, observe=observe)
+    answered = ErrorAnswers(routed, answer=answer, observe=observe)
     open_to_pages = Cors(answered, applies=_CORS_APPLIES[apis])
     return Observed(open_to_pages, observe=observe)
 
@@ -92,8 +103,13 @@ def _reads(scope: Scope) -> bool:
 
 
 def _error_answer(scope: Scope, error: Exception, request_id: str) -> Response:
-    answer = error_page if is_page(scope) else error_answer
-    return answer(error, request_id=request_id)
+    if is_page(scope):
+        return error_page(error, request_id=request_id, path=scope["path"])
+    return _error_as_json(scope, error, request_id)
+
+
+def _error_as_json(scope: Scope, error: Exception, request_id: str) -> Response:  # noqa: ARG001
+    return error_answer(error, request_id=request_id)
 
 
 _CORS_APPLIES: Mapping[Apis, Callable[[Scope], bool]] = {

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpx2
+
+from backdrop.domain.loopback import is_loopback_url
 
 _TIMEOUT = httpx2.Timeout(10, read=300, write=60)
 """A batch may wait behind others' writes; whether there is a server shows at once."""
@@ -168,15 +169,6 @@ class Client:
         message = str(answer.get("message", f"the server answered {response.status_code}"))
         count = answer.get("error_count", len(errors))
         raise Refused(response.status_code, message, errors, count)
-
-
-def is_loopback_url(url: str) -> bool:
-    """Whether the URL names this machine."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _bucket_path(name: str) -> str:

@@ -43,6 +43,8 @@ class Site:
     readers: CapacityLimiter
     """Queries at once: the other worker threads are left to writes and to `/_status`."""
     now: Callable[[], datetime]
+    https: bool = False
+    """Whether browsers come over https, as the public address says: a proxy may end TLS."""
 
 
 Handler: TypeAlias = Callable[[Request, Site], Awaitable[Response]]

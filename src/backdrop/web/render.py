@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse, Response
 from starlette.types import Scope
 
 from backdrop.api.errors import FAULT_CODE, status_of
-from backdrop.errors import BackdropError
+from backdrop.errors import (
+    BackdropError,
+    ProviderFailed,
+    SignInExpired,
+    SignInRefused,
+    Unauthorized,
+)
 from backdrop.web.sessions import Visitor
 
 HEADERS = {
@@ -41,13 +49,32 @@ def page(
     return HTMLResponse(text, status_code=status, headers=HEADERS)
 
 
-def error_page(error: Exception, *, request_id: str) -> Response:
-    """The page for a request that failed so. Of a fault of ours it tells no more than its id."""
+_WAYS_ON: Mapping[type[Exception], str] = {
+    Unauthorized: "Sign in",
+    SignInExpired: "Sign in again",
+    SignInRefused: "Sign in again",
+    ProviderFailed: "Try again",
+}
+"""Errors after which signing in is what to do: the words of the link."""
+
+
+def error_page(error: Exception, *, request_id: str, path: str = "") -> Response:
+    """The page for a request that failed so. Of a fault of ours it tells no more than its id.
+
+    `path`: what was asked for, to come back to it after signing in.
+    """
     status = status_of(error)
+    way_on = next((words for kind, words in _WAYS_ON.items() if isinstance(error, kind)), None)
+    back = f"?next={quote(path)}" if isinstance(error, Unauthorized) else ""
     if not isinstance(error, BackdropError) or status == 500:
         message = "Something went wrong on our side. Try again; if it stays so, report it."
         return page(
-            "error.html", status=500, message=message, code=FAULT_CODE, request_id=request_id
+            "error.html",
+            status=500,
+            message=message,
+            code=FAULT_CODE,
+            request_id=request_id,
+            way_on=None,
         )
     return page(
         "error.html",
@@ -55,6 +82,8 @@ def error_page(error: Exception, *, request_id: str) -> Response:
         message=error.message,
         code=error.problems[0].code,
         request_id=request_id,
+        way_on=way_on,
+        sign_in=f"/_user/sign_in{back}",
     )
 
 
