@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -113,6 +113,19 @@ class Client:
     def revoke_token(self, bucket: str, token_id: str) -> None:
         self._admin("DELETE", f"{_bucket_path(bucket)}/tokens/{quote(token_id, safe='')}")
 
+    # -- users ------------------------------------------------------------------------------
+
+    def users(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._admin("GET", "/_users")["users"]
+        return found
+
+    def put_user(self, email: str, *, buckets: Sequence[str], admin: bool) -> dict[str, Any]:
+        body = {"buckets": list(buckets), "admin": admin}
+        return self._admin("PUT", _user_path(email), body)
+
+    def delete_user(self, email: str) -> None:
+        self._admin("DELETE", _user_path(email))
+
     # -- records ----------------------------------------------------------------------------
 
     def post(self, bucket: str, body: bytes, *, token: str) -> dict[str, Any]:
@@ -173,3 +186,7 @@ class Client:
 
 def _bucket_path(name: str) -> str:
     return f"/_buckets/{quote(name, safe='')}"
+
+
+def _user_path(email: str) -> str:
+    return f"/_users/{quote(email, safe='')}"

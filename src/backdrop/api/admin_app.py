@@ -1,4 +1,4 @@
-"""The admin API: buckets and their tokens. All of it needs the admin token.
+"""The admin API: buckets, their tokens, and users. All of it needs the admin token.
 
 It reads a body as the write API does, except that one that is empty counts as `{}`.
 """
@@ -30,9 +30,11 @@ from backdrop.domain.token import (
     hash_token,
     is_token,
 )
+from backdrop.domain.user import is_email, parse_user
 from backdrop.errors import Conflict, InvalidSettings, NotFound, Problem
 from backdrop.schema import refuse_bad_schema
 from backdrop.storage.port import KNOWN_HASH, Storage
+from backdrop.users import drop_user, forget_bucket, list_users, put_user
 
 T = TypeVar("T")
 Body = Mapping[str, Any]
@@ -66,6 +68,8 @@ async def put_bucket(request: Request, site: Site) -> Response:
             raise _invalid("token", "a token can be given only when the bucket is created")
         if text is not None and hash_token(text) == site.admin_hash:
             raise Conflict(KNOWN_HASH)
+        if existing is None:
+            forget_bucket(site.storage, name)  # whose it was when there was one before
         text = text or _new_text()
         token = _new_token(text, name, TokenWish(scope="write", label="first token"), site.now())
         if not site.storage.put_bucket(bucket, first_token=token):
@@ -94,7 +98,12 @@ async def patch_bucket(request: Request, site: Site) -> Response:
 
 async def delete_bucket(request: Request, site: Site) -> Response:
     name = request.path_params["name"]
-    await _as_admin(request, site, lambda: site.storage.drop_bucket(name))
+
+    def drop() -> None:
+        site.storage.drop_bucket(name)
+        forget_bucket(site.storage, name)
+
+    await _as_admin(request, site, drop)
     return json_answer(_DONE)
 
 
@@ -233,6 +242,44 @@ def _token_json(token: Token) -> dict[str, Any]:
     }
 
 
+# -- users ------------------------------------------------------------------------------------
+
+
+async def get_users(request: Request, site: Site) -> Response:
+    users = await _as_admin(request, site, lambda: list_users(site.storage))
+    return json_answer({"users": [user.as_json() for user in users]})
+
+
+async def set_user(request: Request, site: Site) -> Response:
+    email = request.path_params["email"]
+
+    def put(body: Body) -> Response:
+        user = parse_user(email, body)
+        known = {bucket.name for bucket in site.storage.buckets()}
+        unknown = [
+            _problem("buckets", f"there is no bucket {name!r}; make it first")
+            for name in user.buckets
+            if name not in known
+        ]
+        if unknown:
+            raise InvalidSettings(unknown[0].message, problems=unknown)
+        made = put_user(site.storage, user)
+        return json_answer(user.as_json(), status=201 if made else 200)
+
+    return await _with_body(request, site, put)
+
+
+async def delete_user(request: Request, site: Site) -> Response:
+    email = request.path_params["email"]
+
+    def drop() -> None:
+        if not is_email(email) or not drop_user(site.storage, email):
+            raise NotFound(f"there is no user {email!r}")
+
+    await _as_admin(request, site, drop)
+    return json_answer(_DONE)
+
+
 # -- what all share ---------------------------------------------------------------------------
 
 
@@ -271,4 +318,6 @@ RESOURCES: Resources = {
     },
     "/_buckets/{name}/tokens": {"GET": list_tokens, "POST": post_token},
     "/_buckets/{name}/tokens/{id}": {"DELETE": delete_token},
+    "/_users": {"GET": get_users},
+    "/_users/{email:record_id}": {"PUT": set_user, "DELETE": delete_user},
 }

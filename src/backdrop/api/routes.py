@@ -65,7 +65,7 @@ class _Address(StringConvertor):
 
 
 class _RecordId(StringConvertor):
-    """All the rest of a path: an id may hold slashes."""
+    """All the rest of a path: an id may hold slashes, and so may an e-mail address."""
 
     regex = r"(?s:.+)"
 

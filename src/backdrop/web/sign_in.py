@@ -41,6 +41,9 @@ _ATTEMPT = "sign-in"
 _LINK = "sign-in-link"
 _HOME = "/_user"
 
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+"""What a proxy adds that lets others in: then the peer is the proxy, not the browser."""
+
 _is_cookie = re.compile(r"[A-Za-z0-9_-]{43}").fullmatch
 _is_own_path = re.compile(r"/(?!/)[!-\[\]-~]{0,2000}").fullmatch
 """One slash first, and no backslash, blank or control character: no browser goes elsewhere."""
@@ -70,7 +73,8 @@ class SignIn:
         if not self.links:
             raise NotFound("one-time links open nothing here: sign in at /_user/sign_in")
         peer = request.client.host if request.client else ""
-        if not is_loopback_host(peer) or self._asked(request) is None:
+        forwarded = any(name in request.headers for name in _FORWARDED)
+        if not is_loopback_host(peer) or self._asked(request) is None or forwarded:
             raise Forbidden("a one-time link is for a browser on the machine of the server itself")
 
     def _asked(self, request: Request) -> str | None:
