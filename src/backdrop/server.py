@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import ipaddress
 import resource
 import signal
 import socket
@@ -21,6 +20,8 @@ from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels
 from granian.server.embed import Server as EmbeddedServer
+
+from backdrop.domain.loopback import is_loopback_host
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -87,7 +88,7 @@ def address_of(bound: socket.socket) -> str:
 
 def is_loopback(bound: socket.socket) -> bool:
     """Whether only this machine can reach the socket."""
-    return ipaddress.ip_address(bound.getsockname()[0].partition("%")[0]).is_loopback
+    return is_loopback_host(bound.getsockname()[0])
 
 
 class _Watched:

@@ -14,16 +14,18 @@ from backdrop.api.body import Limits
 from backdrop.asgi import Apis, create_app
 from backdrop.cli.options import takes_settings
 from backdrop.cli.output import Stop, note
+from backdrop.cli.sign_in import SIGN_IN, sign_in_of, sign_in_words
 from backdrop.cli.token_files import admin_token_file, read_or_make_token, test_token_file
 from backdrop.errors import BackdropError
 from backdrop.server import CannotListen, CannotStart, address_of, bind, is_loopback, run
 from backdrop.settings import Secret, Settings, variable
 from backdrop.storage.open import duckdb_path, opener, without_credentials
 from backdrop.storage.port import Storage
+from backdrop.web.sign_in import SignIn
 
 _SERVER = ("host", "port", "store", "workers", "stop_seconds")
 _READING = ("max_rows", "max_cached")
-_WRITING = ("admin_token", "max_body", "max_unpacked")
+_WRITING = ("admin_token", "max_body", "max_unpacked", "max_upload", "read_url", *SIGN_IN)
 _DEFAULT_PORTS = {"both": 3038, "read": 3038, "write": 3039}
 _FORCED = 130
 
@@ -52,12 +54,13 @@ def write(settings: Settings) -> None:
 
 def _serve(settings: Settings, apis: Apis) -> None:
     _refuse_sharing(settings, apis)
-    open_store = opener(settings.store)
+    open_store, writes = opener(settings.store), apis != "read"
     os.umask(0o077)  # the store, and what DuckDB puts beside it, is for its owner alone
     port = _DEFAULT_PORTS[apis] if settings.port is None else settings.port
     with _bound(settings.host, port) as bound, _opened(open_store) as storage:
         admin_token, admin_words = _admin_token(settings, apis, bound)
         address = address_of(bound)
+        sign_in = sign_in_of(settings, address, local=is_loopback(bound)) if writes else SignIn()
         hints = _fill_demo(storage, settings, address) if settings.demo else []
         app = create_app(
             storage=storage,
@@ -66,15 +69,20 @@ def _serve(settings: Settings, apis: Apis) -> None:
             limits=Limits(
                 body_as_sent=settings.max_body,
                 body_unpacked=settings.max_unpacked,
+                upload=settings.max_upload,
                 most_rows=settings.max_rows,
                 cached_answers=settings.max_cached,
             ),
+            sign_in=sign_in,
+            read_url=settings.read_url,
         )
 
         def ready() -> None:
             note.print(f"[bold]Backdrop is ready[/] at {address}")
             note.print(f"  store        {without_credentials(settings.store)}", markup=False)
             note.print(f"  admin token  {admin_words}", markup=False)
+            if writes:
+                note.print(f"  sign-in      {sign_in_words(storage, sign_in)}", markup=False)
             for line in hints:
                 note.print(line, markup=False)
 
