@@ -86,6 +86,7 @@ def understand(file: io.BufferedReader, name: str, bucket: Bucket, put: Put) -> 
     except BadFile as bad:
         found.add(_fault(bad))
     found.columns = list(seen.values())
+    found.faults.sort(key=lambda fault: fault.row or 0)
     if not found.records and not found.faults:
         found.add(Fault("the file has names of fields, but no record below them"))
     elif TIMESTAMP not in seen and not found.faults:
@@ -158,7 +159,7 @@ def _take(
     found.records += len(rows)
     ids: list[str] = []
     try:
-        _check(rows, bucket, ids)
+        ids = _checked_ids(rows, bucket)
     except InvalidRecords as error:
         for problem in error.problems:
             index = problem.where.get("index")
@@ -167,7 +168,7 @@ def _take(
             found.add(Fault(problem.message, row, None if named is None else str(named)))
         found.fault_count += error.count - len(error.problems)
     _count_kinds(rows, seen)
-    found.ids += len(ids)
+    found.ids += len(rows) if bucket.auto_ids else len(ids)
     if not found.fault_count:
         put(rows, ids)
 
@@ -180,14 +181,11 @@ def _cut(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check(rows: list[dict[str, Any]], bucket: Bucket, ids: list[str]) -> None:
-    """Raise InvalidRecords as storing the rows would; else add the ids that they bring along."""
+def _checked_ids(rows: list[dict[str, Any]], bucket: Bucket) -> list[str]:
+    """The ids that the rows bring along. Raises InvalidRecords as storing them would."""
     numbers = map(str, count())
     parsed = parse_records(rows, bucket, new_ids=numbers, schema_check=schema_check(bucket))
-    if bucket.auto_ids:
-        ids += parsed.ids
-    else:
-        ids += [row[ID] for row in rows if ID in row]
+    return list(parsed.ids) if bucket.auto_ids else [row[ID] for row in rows if ID in row]
 
 
 _KINDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}

@@ -51,8 +51,12 @@ def cell(value: Any) -> Markup:
 
 def visible(text: str) -> str:
     """The text without what would hide, turn or break it, and not too long."""
-    cut = text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"
-    return "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in cut)
+    return visible_all(text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…")
+
+
+def visible_all(text: str) -> str:
+    """The whole text so."""
+    return "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
 
 
 def is_number(value: Any) -> bool:
@@ -61,10 +65,12 @@ def is_number(value: Any) -> bool:
 
 def kinds(found: Mapping[str, int]) -> str:
     """`12 whole numbers, 3 texts`, or the one kind that there is."""
-    names = {"text": "texts", "true or false": "true or false"}
     if len(found) == 1:
         return next(iter(found))
-    return ", ".join(f"{count:,} {names.get(kind, kind + 's')}" for kind, count in found.items())
+    return ", ".join(
+        counted(count, kind, kind if kind == "true or false" else "")
+        for kind, count in found.items()
+    )
 
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
@@ -76,4 +82,5 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "kinds": kinds,
     "lasting": lasting,
     "visible": visible,
+    "visible_all": visible_all,
 }
