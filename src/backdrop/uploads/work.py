@@ -8,13 +8,12 @@ import subprocess
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
-from itertools import chain
 from typing import IO
 
 from backdrop.domain.bucket import Bucket
 from backdrop.errors import BackdropError, InvalidRecords
 from backdrop.file_rows import BadFile
-from backdrop.ingest import ingest
+from backdrop.ingest import ingest_parts
 from backdrop.observe import Observe, ServerFault
 from backdrop.storage.port import Storage
 from backdrop.uploads.apart import MOST_SECONDS, Read, read_apart
@@ -104,9 +103,9 @@ class Uploads:
         return dataclasses.replace(done, new=new, replacing=replacing, parts=parts)
 
     def _store(self, upload: Upload, bucket: Bucket) -> Upload:
-        rows = list(chain.from_iterable(rows_of(take_parts(self._storage, upload))))
+        rows = rows_of(take_parts(self._storage, upload))
         try:
-            receipt = ingest(self._storage, bucket, rows, count_replaced=True)
+            receipt = ingest_parts(self._storage, bucket, rows)
         except InvalidRecords as error:  # settings or records changed since it was understood
             return dataclasses.replace(upload, state="refused", message=error.message)
         replaced = receipt.replaced or 0
