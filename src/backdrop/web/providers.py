@@ -44,6 +44,9 @@ _ALGORITHMS = [
 ]
 """Of ID tokens: signatures that only the service can make. Neither `none` nor a shared secret."""
 
+_MALFORMED = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What Authlib and joserfc raise for JSON of another shape than they expect."""
+
 _is_access_token = re.compile(r"[\x21-\x7e]+").fullmatch
 _is_error_name = re.compile(r"[a-z_]{1,40}").fullmatch
 
@@ -215,7 +218,7 @@ class OpenIdConnect:
                 {"nonce": nonce, "client_id": client_id, "access_token": token["access_token"]},
             )
             claims.validate(leeway=_LEEWAY)
-        except (JoseError, ValueError, TypeError, LookupError, AttributeError) as error:
+        except (JoseError, *_MALFORMED) as error:
             raise ProviderFailed(
                 f"the ID token of the sign-in service can't be trusted ({type(error).__name__})"
             ) from None
@@ -314,7 +317,7 @@ async def _token(
         name = str(error.error)
         told = f" ({name})" if _is_error_name(name) else ""
         raise ProviderFailed(f"the sign-in service refused Backdrop's request{told}") from None
-    except (ValueError, TypeError):
+    except _MALFORMED:
         raise ProviderFailed("the sign-in service's answer is not what was expected") from None
     access_token = token.get("access_token")
     if not isinstance(access_token, str) or not _is_access_token(access_token):

@@ -29,7 +29,13 @@ from backdrop.errors import Forbidden, NotFound, ProviderFailed, SignInExpired, 
 from backdrop.storage.port import Storage
 from backdrop.web.providers import Attempt, Provider
 from backdrop.web.render import HEADERS, page
-from backdrop.web.sessions import end_session, sent_cookie, set_cookie, start_session
+from backdrop.web.sessions import (
+    end_session,
+    find_visitor,
+    sent_cookie,
+    set_cookie,
+    start_session,
+)
 
 ATTEMPT_LASTS = timedelta(minutes=10)
 LINK_LASTS = timedelta(hours=1)
@@ -92,11 +98,17 @@ def resources(sign_in: SignIn) -> Resources:
         return partial(handler, sign_in)
 
     return {
+        _HOME: {"GET": _home},
         "/_user/sign_in": {"GET": step(_begin)},
         CALLBACK: {"GET": step(_finish)},
         "/_user/sign_out": {"GET": _sign_out},
         "/_user/link": {"GET": step(_ask), "POST": step(_open_link)},
     }
+
+
+async def _home(request: Request, site: Site) -> Response:
+    visitor = await run_sync(find_visitor, request, site)
+    return page("signed_in.html", visitor=visitor)
 
 
 # -- with a sign-in service -------------------------------------------------------------------
