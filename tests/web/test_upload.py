@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import re
 import threading
 from collections.abc import Callable
 from datetime import date
 from typing import Any
 
+import openpyxl
 import pytest
 
 from backdrop.api.body import Limits
-from backdrop.uploads.kept import KEPT_FOR
+from backdrop.observe import ServerFault
+from backdrop.uploads.kept import KEPT_FOR, Upload, new_id, put_upload
+from backdrop.uploads.understand import Understood
+from backdrop.uploads.work import GIVEN_UP_AFTER
 from tests.api.conftest import Desk, codes
 from tests.sheets import MAKERS, PICTURE, Wrong, bomb, repeated_ods, xlsx
 from tests.web.conftest import Person, field, words
@@ -298,3 +303,61 @@ def test_the_read_api_alone_has_no_pages(desk: Desk) -> None:
     client = desk.clients(apis="read")
     for path in ("/_user", "/things/upload", "/_static/pages.css"):
         assert codes(client.get(path)) == ["not_found"]
+
+
+# -- what takes long, or too much -----------------------------------------------------------------
+
+
+def test_a_cell_far_away_is_told(ann: Person) -> None:
+    """It would take a library more memory than there is; here it ends one small process."""
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    sheet["A1"], sheet["A2"], sheet["XFD1048576"] = "aa", 1, 2
+    file = io.BytesIO()
+    book.save(file)
+    answer = ann.upload(file.getvalue(), "a.xlsx")
+    assert (answer.status_code, "far below the table" in words(answer)) == (400, True)
+
+
+def begun(desk: Desk, state: Any) -> str:
+    """An upload of Ann's that some process works on."""
+    upload = Upload(
+        id=new_id(),
+        email="ann@example.org",
+        bucket="things",
+        file_name="a.csv",
+        since=desk.clock(),
+        state=state,
+        understood=Understood(records=1_234_567),
+    )
+    put_upload(desk.storage, upload)
+    return f"/things/upload?upload={upload.id}"
+
+
+def test_a_page_waits_for_what_takes_longer(desk: Desk, ann: Person) -> None:
+    for state, message in (
+        ("reading", "Reading a.csv"),
+        ("storing", "1,234,567 records are being"),
+    ):
+        answer = ann.get(begun(desk, state))
+        assert (answer.status_code, answer.headers["Refresh"]) == (200, "2")
+        assert message in words(answer)
+
+
+def test_work_that_a_server_left_is_given_up(desk: Desk, ann: Person) -> None:
+    path = begun(desk, "storing")
+    desk.clock.move(GIVEN_UP_AFTER.total_seconds() + 1)
+    answer = ann.get(path)
+    assert "Refresh" not in answer.headers
+    assert "the server stopped in between" in words(answer)
+
+
+def test_a_fault_of_the_store_is_told_and_logged(desk: Desk, ann: Person) -> None:
+    upload = field(ann.upload(CSV), "upload")
+    desk.storage.take_entry("upload", f"{upload}/1")
+    receipt = ann.send("/things/upload", upload=upload)
+    shown = words(ann.get(receipt.headers["Location"]))
+    assert "something went wrong on our side" in shown
+    assert [type(one) for one in desk.seen if isinstance(one, ServerFault)] == [ServerFault]
+    assert desk.data("/things") == []
