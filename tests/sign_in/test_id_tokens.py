@@ -189,7 +189,7 @@ def test_the_secret_goes_where_the_service_wants_it(
     ("claims", "shown"),
     [
         ({"name": None, "preferred_username": "adal"}, "adal (ada@example.org)"),
-        ({"name": None}, "ada@example.org (ada@example.org)"),
+        ({"name": None}, "Signed in as ada@example.org"),
         ({"name": "", "email": "ADA@Example.org"}, "ADA@Example.org (ada@example.org)"),
     ],
 )
