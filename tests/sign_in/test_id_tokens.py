@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
+from joserfc.jws import JWSRegistry
 
 from backdrop.web.providers import OpenIdConnect
 from tests.sign_in.conftest import Browser, Door, door_with, is_page, query_of
@@ -156,6 +157,13 @@ def test_a_signature_of_the_service_is_believed(
 )
 def test_what_is_allowed_is_believed(browser: Browser, service: Service, claims: Claims) -> None:
     service.claims = claims
+    assert sign_in(browser, service).status_code == 303
+
+
+def test_a_header_may_hold_more(browser: Browser, service: Service) -> None:
+    service.header |= {"x5t": "x", "pi.atm": "2"}
+    lenient = JWSRegistry(algorithms=["RS256"], strict_check_header=False)
+    service.sign = lambda header, claims: jwt.encode(header, claims, _RSA, registry=lenient)
     assert sign_in(browser, service).status_code == 303
 
 
