@@ -84,7 +84,16 @@ def test_addresses_are_percent_encoded_in_the_path(desk: Desk, email: str) -> No
 
 @pytest.mark.parametrize(
     "email",
-    ["ada", "ada@", "@example.org", "a b@example.org", "a@b@c", "a@b\x00", "x" * 255 + "@b"],
+    [
+        "ada",
+        "ada@",
+        "@example.org",
+        "a b@example.org",
+        "a@b@c",
+        "a@b\x00",
+        "\ufffd@b",
+        "x" * 255 + "@b",
+    ],
 )
 def test_what_is_no_address_is_refused(desk: Desk, email: str) -> None:
     answer = put(desk, email)

@@ -202,7 +202,7 @@ def test_the_permission_is_the_one_that_is_named(
 def test_someone_without_a_name_goes_by_the_address(browser: Browser, script: Script) -> None:
     script.answers["/user.json"] = _user(name=None)
     assert come_back(browser).status_code == 303
-    assert is_page(browser.get("/_user"), 200, "Signed in as ada@example.org")
+    assert is_page(browser.get("/_user"), 200, "ada@example.org")
 
 
 @pytest.mark.parametrize("path", ["/oauth/token", "/user.json"])

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
+from joserfc.jws import JWSRegistry
 
 from backdrop.web.providers import OpenIdConnect
 from tests.sign_in.conftest import Browser, Door, door_with, is_page, query_of
@@ -159,6 +160,13 @@ def test_what_is_allowed_is_believed(browser: Browser, service: Service, claims:
     assert sign_in(browser, service).status_code == 303
 
 
+def test_a_header_may_hold_more(browser: Browser, service: Service) -> None:
+    service.header |= {"x5t": "x", "pi.atm": "2"}
+    lenient = JWSRegistry(algorithms=["RS256"], strict_check_header=False)
+    service.sign = lambda header, claims: jwt.encode(header, claims, _RSA, registry=lenient)
+    assert sign_in(browser, service).status_code == 303
+
+
 def test_one_key_needs_no_name(browser: Browser, service: Service) -> None:
     service.keys, service.header = [_RSA], {"alg": "RS256"}
     assert sign_in(browser, service).status_code == 303
@@ -189,8 +197,8 @@ def test_the_secret_goes_where_the_service_wants_it(
     ("claims", "shown"),
     [
         ({"name": None, "preferred_username": "adal"}, "adal (ada@example.org)"),
-        ({"name": None}, "Signed in as ada@example.org"),
-        ({"name": "", "email": "ADA@Example.org"}, "ADA@Example.org (ada@example.org)"),
+        ({"name": None}, "ada@example.org"),
+        ({"name": "", "email": "ADA@Example.org"}, "ADA@Example.org"),
     ],
 )
 def test_names_come_from_the_claims(

@@ -11,7 +11,9 @@ from backdrop.errors import InvalidSettings, Problem, did_you_mean
 
 MOST_EMAIL_CHARACTERS = 254
 
-_matches_email = re.compile(r"[^@\s\x00-\x20\x7f\ud800-\udfff]+@[^@\s\x00-\x20\x7f\ud800-\udfff]+")
+# No blanks, no control characters, and nothing that stands for what could not be decoded.
+_PART = r"[^@\s\x00-\x1f\x7f\ud800-\udfff\ufffd]+"
+_matches_email = re.compile(f"{_PART}@{_PART}").fullmatch
 _KEYS = ("buckets", "admin")
 
 
@@ -33,7 +35,7 @@ class User:
 
 def is_email(text: str) -> bool:
     """Whether the text has the form of an e-mail address: `someone@somewhere`."""
-    return len(text) <= MOST_EMAIL_CHARACTERS and _matches_email.fullmatch(text) is not None
+    return len(text) <= MOST_EMAIL_CHARACTERS and _matches_email(text) is not None
 
 
 def folded(email: str) -> str:

@@ -24,6 +24,7 @@ from authlib.oidc.core import CodeIDToken
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
+from joserfc.jws import JWSRegistry
 
 from backdrop.domain.loopback import is_loopback_url
 from backdrop.domain.user import is_email
@@ -209,7 +210,8 @@ class OpenIdConnect:
             decoded = jwt.decode(
                 token.get("id_token", ""),
                 KeySet.import_key_set(keys),  # type: ignore[arg-type]  # it refuses what is none
-                algorithms=_ALGORITHMS,
+                # Services put more into the header than the standards name.
+                registry=JWSRegistry(algorithms=_ALGORITHMS, strict_check_header=False),
             )
             claims = CodeIDToken(
                 decoded.claims,
