@@ -25,6 +25,9 @@ MOST_SECONDS = 180
 _MOST_WRITTEN = 2**30
 _PART = 2**20
 _IDS_AT_ONCE = 10_000
+_FAULT = 1
+"""What Python returns after an exception that nobody expected."""
+_MOST_TOLD = 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,27 +56,32 @@ def read_apart(
 ) -> Iterator[Read]:
     """What a process makes of the file, which must have a descriptor, from its beginning.
 
-    The process is in `running` while it runs. Raises BadFile where it ends without a word: it came
-    to its bounds, or a library broke down.
+    The process is in `running` while it runs. Raises BadFile where it came to its bounds, or a
+    library broke down; RuntimeError for a fault of ours.
     """
     with TemporaryDirectory(prefix="backdrop-upload-") as made:
         folder = Path(made)
         job = Job(name, bucket.as_json(), MOST_MEMORY, MOST_SECONDS, _MOST_WRITTEN)
         (folder / "job.json").write_bytes(msgspec.json.encode(job))
         file.seek(0)
-        if _end_of_child(made, file, running) != 0:
+        ended = _end_of_child(folder, file, running)
+        if ended == _FAULT:
+            raise RuntimeError((folder / "stderr").read_text(errors="replace")[-_MOST_TOLD:])
+        if ended != 0:
             raise BadFile(_TOO_MUCH)
         written = (folder / "understood.json").read_bytes()
         yield Read(msgspec.json.decode(written, type=Understood), folder)
 
 
 def _end_of_child(
-    folder: str, file: IO[bytes], running: set[subprocess.Popen[bytes]]
+    folder: Path, file: IO[bytes], running: set[subprocess.Popen[bytes]]
 ) -> int | None:
     """What the process returns; None where it was stopped."""
-    command = [sys.executable, "-P", "-m", "backdrop.uploads.child", folder]
-    nowhere = subprocess.DEVNULL
-    with subprocess.Popen(command, stdin=file, stdout=nowhere, stderr=nowhere) as process:  # noqa: S603  our own module
+    command = [sys.executable, "-P", "-m", "backdrop.uploads.child", str(folder)]
+    with (
+        (folder / "stderr").open("wb") as told,
+        subprocess.Popen(command, stdin=file, stdout=told, stderr=told) as process,  # noqa: S603  our own module
+    ):
         running.add(process)
         try:
             return process.wait(MOST_SECONDS)

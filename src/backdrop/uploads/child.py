@@ -56,5 +56,21 @@ def main(folder: Path) -> None:
     (folder / "understood.json").write_bytes(msgspec.json.encode(understood))
 
 
+TOO_MUCH = 3
+"""What the process returns where the file is to blame: it needs too much, or breaks a library."""
+
+
+def _is_panic(error: BaseException) -> bool:
+    """Whether a library written in Rust gave up: the class is nowhere to be imported from."""
+    return type(error).__name__ == "PanicException"
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    try:
+        main(Path(sys.argv[1]))
+    except MemoryError:
+        sys.exit(TOO_MUCH)
+    except BaseException as error:
+        if _is_panic(error):
+            sys.exit(TOO_MUCH)
+        raise

@@ -89,10 +89,10 @@ def _make(request: Request, site: Site, visitor: Visitor, form: FormData) -> Res
 
 def _taken(name: str) -> InvalidSettings:
     message = f"there is a bucket {name!r} already: choose another name"
-    return InvalidSettings(message, problems=[_problem("name", message)])
+    return InvalidSettings(message, problems=[_about("name", message)])
 
 
-def _problem(setting: str, message: str) -> Problem:
+def _about(setting: str, message: str) -> Problem:
     return Problem("invalid_setting", message, {"setting": setting})
 
 
@@ -207,7 +207,7 @@ def _wish(values: Mapping[str, str], site: Site) -> dict[str, Any]:
     if values["days"]:
         if not (values["days"].isdecimal() and 1 <= int(values["days"][:9]) <= _MOST_DAYS):
             message = f"a token lasts 1 to {_MOST_DAYS:,} days; leave it empty for one without end"
-            raise InvalidSettings(message, problems=[_problem("days", message)])
+            raise InvalidSettings(message, problems=[_about("days", message)])
         wish["expires_at"] = (site.now() + timedelta(days=int(values["days"]))).isoformat()
     return wish
 

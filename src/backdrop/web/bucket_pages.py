@@ -68,10 +68,9 @@ def _bucket(request: Request, site: Site) -> Response:
     now = site.now()
     shelf = _shelf(request, site, site.storage.state(bucket.name), now)
     newest = Query(sort=Sort(TIMESTAMP, descending=True), limit=_LOOKED_AT)
-    with site.storage.records(bucket.name, newest, with_fields=True) as reading:
-        fields = list(reading.fields)
+    with site.storage.records(bucket.name, newest) as reading:
         records = list(chain.from_iterable(reading))
-    columns = sorted(fields, key=_place_of_field)
+    columns = sorted({name for record in records for name in record}, key=_place_of_field)
     return page(
         "bucket.html",
         visitor=visitor,
