@@ -13,6 +13,7 @@ import errno
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
@@ -44,6 +45,10 @@ _LOG_TO_STDERR = {
     }
 }
 _CUT_OFF_SECONDS = 5
+_SWITCH_SECONDS = 0.001
+"""After which a thread that computes lets others go on. With Python's 5 ms, storing 500,000 records
+slows each other request by 25 ms; with 1 ms by 10.
+"""
 
 
 class CannotListen(Exception):
@@ -177,6 +182,7 @@ def run(
     Raises CannotStart.
     """
     _allow_many_files()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     return asyncio.run(_run(app, bound, stop_seconds, on_ready, on_stopping))
 
 

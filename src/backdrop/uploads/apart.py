@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,7 +81,9 @@ def _end_of_child(
     command = [sys.executable, "-P", "-m", "backdrop.uploads.child", str(folder)]
     with (
         (folder / "stderr").open("wb") as told,
-        subprocess.Popen(command, stdin=file, stdout=told, stderr=told) as process,  # noqa: S603  our own module
+        subprocess.Popen(  # noqa: S603  our own module
+            command, stdin=file, stdout=told, stderr=told, env=_environment()
+        ) as process,
     ):
         running.add(process)
         try:
@@ -91,6 +94,13 @@ def _end_of_child(
         finally:
             running.discard(process)
 
+
+def _environment() -> dict[str, str]:
+    """What Python needs to start, and no secret: the libraries read files from outside."""
+    return {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+
+
+_VARIABLES = ("PATH", "PYTHONPATH", "PYTHONHOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 
 _TOO_MUCH = (
     "this file can't be read: it takes more memory or time than there is for one, or it is broken. "
