@@ -150,7 +150,6 @@ async def _finish(sign_in: SignIn, request: Request, site: Site) -> Response:
     person = await sign_in.provider.person(attempt, query["code"])
     response = RedirectResponse(attempt.next, status_code=303, headers=HEADERS)
     await _enter(response, request, site, email=person.email, name=person.name)
-    set_cookie(response, request, site, "", name=_ATTEMPT)
     return response
 
 
