@@ -43,6 +43,8 @@ _OLDEST_WIRE_VERSION = 13
 
 _TOO_LARGE_FOR_CACHE = 388
 _TOO_LARGE_OBJECT = 10334
+_TOO_LARGE_GROUPS = (_TOO_LARGE_OBJECT, 17419, 17420, 146, 292)
+"""BSONObjectTooLarge as the stages of a pipeline say it, and too much memory."""
 _TOO_LARGE_TO_INSERT = "object to insert too large"
 """The server gives it the code of any bad value."""
 
@@ -81,6 +83,11 @@ def _without_records(error: Exception) -> Exception:
         return error
     code, message = _failures(error)[-1]
     return OperationFailure(message, code)
+
+
+def is_too_large_a_group(error: Exception) -> bool:
+    """Whether a group's document, or what gathers in it, passed a limit of the server's."""
+    return any(code in _TOO_LARGE_GROUPS for code, _ in _failures(error))
 
 
 def is_too_large(error: Exception) -> bool:

@@ -84,6 +84,7 @@ class MongoDBStorage:
         self._clock = clock
         self._shelves = Shelves(self._database, kept_for=kept_for)
         self._turns: dict[str, threading.Lock] = {}
+        self._with_floats: set[tuple[str, str]] = set()
         try:
             with driver_errors():
                 self._catalogue.prepare()
@@ -375,4 +376,4 @@ class MongoDBStorage:
     def _snapshot(self, bucket: str) -> Iterator[Snapshot]:
         with self._client.start_session(snapshot=True) as session:
             shelf = self._database[self._catalogue.found(bucket, session)["collection"]]
-            yield Snapshot(shelf, session)
+            yield Snapshot(shelf, session, self._with_floats)
