@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
 from anyio import CapacityLimiter
+from starlette.responses import Response
 from starlette.types import ASGIApp, Scope
 
 from backdrop import __version__
@@ -16,11 +17,13 @@ from backdrop.api import admin_app, read_app, write_app
 from backdrop.api.body import Limits
 from backdrop.api.caching import AnswerCache
 from backdrop.api.describe import described
+from backdrop.api.errors import error_answer
 from backdrop.api.middleware import Cors, ErrorAnswers, Observed
 from backdrop.api.routes import Resources, Site, merge, serve
 from backdrop.domain.token import hash_token
 from backdrop.observe import Observe, Started, json_lines
 from backdrop.storage.port import Storage
+from backdrop.web.render import error_page, is_page
 
 Apis: TypeAlias = Literal["both", "read", "write"]
 
@@ -73,7 +76,7 @@ def create_app(
 
     resources = described(_RESOURCES[apis], title=_TITLES[apis])
     routed = serve(resources, site, lifespan=lifespan)
-    answered = ErrorAnswers(routed, observe=observe)
+    answered = ErrorAnswers(routed, answer=_error_answer, observe=observe)
     open_to_pages = Cors(answered, applies=_CORS_APPLIES[apis])
     return Observed(open_to_pages, observe=observe)
 
@@ -81,9 +84,16 @@ def create_app(
 def _reads(scope: Scope) -> bool:
     """Whether a request to the two APIs in one is the read API's."""
     path = scope["path"]
-    return scope["method"] in ("GET", "HEAD", "OPTIONS") and not (
-        path == "/_buckets" or path.startswith("/_buckets/")
+    return (
+        scope["method"] in ("GET", "HEAD", "OPTIONS")
+        and path.split("/", 2)[1] not in ("_buckets", "_users")
+        and not is_page(scope)
     )
+
+
+def _error_answer(scope: Scope, error: Exception, request_id: str) -> Response:
+    answer = error_page if is_page(scope) else error_answer
+    return answer(error, request_id=request_id)
 
 
 _CORS_APPLIES: Mapping[Apis, Callable[[Scope], bool]] = {

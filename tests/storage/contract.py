@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from backdrop.domain.bucket import Bucket
+from backdrop.domain.entry import MOST_ENTRY_BYTES, Entry
 from backdrop.domain.period import FIRST_INSTANT, LAST_INSTANT, PERIOD_NAMES, Period
 from backdrop.domain.query import (
     METHODS,
@@ -1854,6 +1855,56 @@ class StorageContract:
             assert read(store, query=Query(filters=(Equals("_id", ("x",)),))) == [
                 {"_id": "x", "aa": 0}
             ]
+
+    # -- entries ----------------------------------------------------------------------------
+
+    @pytest.fixture
+    def kind(self) -> str:
+        """A kind of entries that no other test has."""
+        return f"kind-{time.time_ns()}"
+
+    def test_an_entry_is_kept_until_it_is_replaced_or_taken(
+        self, storage: Storage, kind: str
+    ) -> None:
+        later = datetime.now(UTC) + timedelta(days=1)
+        entry = Entry(kind, "a@b.example", bytes(range(256)) * 4, later)
+        assert storage.entry(kind, entry.key) is None
+        for kept in (Entry(kind, entry.key, b"", None), entry):
+            storage.put_entry(kept)
+            for store in self.and_reopened(storage):
+                storage = store
+                assert store.entry(kind, entry.key) == kept
+                assert store.entry(f"{kind}s", entry.key) is None
+        assert storage.take_entry(kind, entry.key) == entry
+        for store in self.and_reopened(storage):
+            assert store.entry(kind, entry.key) is None
+            assert store.take_entry(kind, entry.key) is None
+
+    def test_entries_are_listed_by_kind_and_key(self, storage: Storage, kind: str) -> None:
+        kept = [Entry(kind, key, key.encode()) for key in ("Z", "a", "a/b", "é", "\U0001f600")]
+        for entry in [*reversed(kept), Entry(f"{kind}s", "other", b"")]:
+            storage.put_entry(entry)
+        assert storage.entries(kind) == kept
+        assert storage.entries(f"{kind}x") == []
+
+    def test_an_entry_that_has_expired_is_not_there(self, storage: Storage, kind: str) -> None:
+        gone = Entry(kind, "gone", b"x", datetime.now(UTC))
+        storage.put_entry(gone)
+        storage.put_entry(Entry(kind, "here", b"x"))
+        assert storage.entry(kind, "gone") is None
+        assert [entry.key for entry in storage.entries(kind)] == ["here"]
+        assert storage.take_entry(kind, "gone") is None
+
+    def test_an_entry_may_be_as_large_as_is_said(self, storage: Storage, kind: str) -> None:
+        large = Entry(kind, "large", bytes(MOST_ENTRY_BYTES))
+        storage.put_entry(large)
+        assert storage.take_entry(kind, "large") == large
+
+    def test_of_many_that_take_an_entry_one_gets_it(self, storage: Storage, kind: str) -> None:
+        taken: list[Entry | None] = []
+        storage.put_entry(Entry(kind, "one", b"x"))
+        in_threads([lambda: taken.append(storage.take_entry(kind, "one"))] * 8)
+        assert sorted(taken, key=bool) == [None] * 7 + [Entry(kind, "one", b"x")]
 
     # -- the store itself -------------------------------------------------------------------
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from backdrop.api.errors import error_answer, status_of
+from backdrop.api.errors import status_of
 from backdrop.observe import Observe, RequestAnswered, ServerFault
 
 _is_request_id = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
@@ -20,6 +21,8 @@ _is_request_id = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
 _TRACE = "backdrop"
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
+AnswerError = Callable[[Scope, Exception, str], Response]
+"""The answer to a request that raised, given the request's id."""
 
 
 @dataclass(slots=True)
@@ -116,10 +119,13 @@ class Cors:
 
 
 class ErrorAnswers:
-    """Answers what is raised. An answer that has begun can only be broken off, by raising on."""
+    """Answers what is raised, as `answer` says.
 
-    def __init__(self, app: ASGIApp, *, observe: Observe) -> None:
-        self._app, self._observe = app, observe
+    An answer that has begun can only be broken off, by raising on.
+    """
+
+    def __init__(self, app: ASGIApp, *, answer: AnswerError, observe: Observe) -> None:
+        self._app, self._answer, self._observe = app, answer, observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -142,7 +148,7 @@ class ErrorAnswers:
                 self._observe(ServerFault(request_id=request_id, exception=error))
             if begun:
                 raise
-            await error_answer(error, request_id=request_id)(scope, receive, send)
+            await self._answer(scope, error, request_id)(scope, receive, send)
 
 
 def _with_headers(message: Message, headers: RawHeaders) -> Message:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from backdrop.domain.bucket import Bucket
+from backdrop.domain.entry import Entry
 from backdrop.domain.query import Equals, Filter, Query, Reduction
 from backdrop.domain.reduce import add, distinct, greatest, least
 from backdrop.domain.shape import Groups
@@ -54,6 +55,7 @@ class MemoryStorage:
         self._clock = clock
         self._lock = threading.RLock()
         self._shelves: dict[str, _Shelf] = {}
+        self._entries: dict[tuple[str, str], Entry] = {}
         self._version = time.time_ns()  # so that no version comes again after a restart
 
     # -- buckets ----------------------------------------------------------------------------
@@ -206,6 +208,29 @@ class MemoryStorage:
             },
         )
 
+    # -- entries ----------------------------------------------------------------------------
+
+    def put_entry(self, entry: Entry) -> None:
+        with self._lock:
+            self._entries = {key: one for key, one in self._entries.items() if self._holds(one)}
+            self._entries[entry.kind, entry.key] = entry
+
+    def entry(self, kind: str, key: str) -> Entry | None:
+        with self._lock:
+            entry = self._entries.get((kind, key))
+            return entry if entry is not None and self._holds(entry) else None
+
+    def entries(self, kind: str) -> list[Entry]:
+        with self._lock:
+            found = [one for one in self._entries.values() if one.kind == kind and self._holds(one)]
+        return sorted(found, key=lambda entry: entry.key)
+
+    def take_entry(self, kind: str, key: str) -> Entry | None:
+        with self._lock:
+            found = self.entry(kind, key)
+            self._entries.pop((kind, key), None)
+            return found
+
     # -- the store itself -------------------------------------------------------------------
 
     def check(self) -> None:
@@ -221,6 +246,9 @@ class MemoryStorage:
             if name not in self._shelves:
                 raise NotFound(not_found(name))
             return self._shelves[name]
+
+    def _holds(self, entry: Entry) -> bool:
+        return not entry.expired(self._clock())
 
     def _refuse_known(self, token: Token) -> None:
         if self.token(token.hash) is not None:

@@ -17,6 +17,7 @@ from itertools import chain
 from typing import Protocol
 
 from backdrop.domain.bucket import Bucket
+from backdrop.domain.entry import Entry
 from backdrop.domain.query import Query
 from backdrop.domain.shape import Groups
 from backdrop.domain.table import Records
@@ -152,6 +153,20 @@ class Storage(Protocol):
         (code `not_a_number`) where a `sum` meets a string or a boolean in a record of a group, and
         (code `too_many_rows`) where there would be more than `most_rows`.
         """
+
+    # -- entries ----------------------------------------------------------------------------
+
+    def put_entry(self, entry: Entry) -> None:
+        """Keep an entry, in place of one of the same kind and key."""
+
+    def entry(self, kind: str, key: str) -> Entry | None:
+        """The entry of that kind and key; None where there is none, or none any more."""
+
+    def entries(self, kind: str) -> list[Entry]:
+        """Every entry of that kind, by key."""
+
+    def take_entry(self, kind: str, key: str) -> Entry | None:
+        """Remove the entry and return it: of several who take it, one gets it."""
 
     # -- the store itself -------------------------------------------------------------------
 

@@ -52,6 +52,12 @@ CREATE TABLE tokens (
     last_used_at TIMESTAMP
 );
 """
+ENTRIES_TABLE = """
+CREATE TABLE IF NOT EXISTS entries (
+    kind VARCHAR NOT NULL, key VARCHAR NOT NULL, value BLOB NOT NULL, expires_at TIMESTAMP
+)
+"""
+"""Made in a file that was here before there were entries, too."""
 FORMAT = 1
 """The number of this layout; a file with another is refused."""
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import duckdb
 
 from backdrop.domain.bucket import Bucket
+from backdrop.domain.entry import Entry
 from backdrop.domain.period import Segment, segments
 from backdrop.domain.period_key import MANY_YEARS, NO_OFFSET, period_start, segments_of_years
 from backdrop.domain.query import Query
@@ -22,7 +23,7 @@ from backdrop.domain.table import Records
 from backdrop.domain.token import Token
 from backdrop.domain.values import TIMESTAMP, Record
 from backdrop.errors import NotFound, StorageUnavailable
-from backdrop.storage.duckdb.catalogue import FORMAT, STORE_TABLES, Table, quoted
+from backdrop.storage.duckdb.catalogue import ENTRIES_TABLE, FORMAT, STORE_TABLES, Table, quoted
 from backdrop.storage.duckdb.columns import to_records
 from backdrop.storage.duckdb.groups import no_groups, to_groups
 from backdrop.storage.duckdb.known_ids import IdsByTable
@@ -33,7 +34,7 @@ from backdrop.storage.duckdb.sql import (
     select_presence,
     select_records,
 )
-from backdrop.storage.duckdb.transaction import State, Transaction, read_state
+from backdrop.storage.duckdb.transaction import State, Transaction, read_entries, read_state
 from backdrop.storage.duckdb.writer import Writer
 from backdrop.storage.port import RECORDS_A_PAGE, BucketState, Reading, not_found, too_many_rows
 
@@ -163,6 +164,23 @@ class DuckDBStorage:
             layout,
             lambda key: period_start(query.period, key, zone_segments),  # type: ignore[arg-type]
         )
+
+    # -- entries ----------------------------------------------------------------------------
+
+    def put_entry(self, entry: Entry) -> None:
+        self._write(lambda transaction: transaction.put_entry(entry))
+
+    def entry(self, kind: str, key: str) -> Entry | None:
+        with _driver_errors(), self._cursor() as cursor:
+            found = read_entries(cursor, kind, key, now=self._clock())
+        return next(iter(found), None)
+
+    def entries(self, kind: str) -> list[Entry]:
+        with _driver_errors(), self._cursor() as cursor:
+            return read_entries(cursor, kind, now=self._clock())
+
+    def take_entry(self, kind: str, key: str) -> Entry | None:
+        return self._write(lambda transaction: transaction.take_entry(kind, key))
 
     # -- the store itself -------------------------------------------------------------------
 
@@ -328,6 +346,7 @@ def _open(path: Path) -> duckdb.DuckDBPyConnection:
             raise StorageUnavailable(
                 f"can't open {path}: it has layout {found}, and this Backdrop knows {FORMAT}"
             )
+        connection.execute(ENTRIES_TABLE)
     except duckdb.Error as error:
         raise StorageUnavailable(f"can't open {path}: {_reason(error)}") from error
     return connection

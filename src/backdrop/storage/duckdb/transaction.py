@@ -14,6 +14,7 @@ import msgspec
 import pyarrow as pa
 
 from backdrop.domain.bucket import Bucket
+from backdrop.domain.entry import Entry
 from backdrop.domain.table import Records, joined
 from backdrop.domain.token import Token
 from backdrop.domain.values import ID, Record
@@ -256,6 +257,20 @@ class Transaction:
             self._ids.add(table.name, records.ids)
         self._written(table, added=len(records), deleted=deleted)
 
+    # -- entries ----------------------------------------------------------------------------
+
+    def put_entry(self, entry: Entry) -> None:
+        self._execute("DELETE FROM entries WHERE expires_at <= $1", naive(self._now))
+        self._execute("DELETE FROM entries WHERE kind = $1 AND key = $2", entry.kind, entry.key)
+        expires_at = None if entry.expires_at is None else naive(entry.expires_at)
+        insert = "INSERT INTO entries VALUES ($1, $2, $3, $4)"
+        self._execute(insert, entry.kind, entry.key, entry.value, expires_at)
+
+    def take_entry(self, kind: str, key: str) -> Entry | None:
+        found = read_entries(self._connection, kind, key, now=self._now)
+        self._execute("DELETE FROM entries WHERE kind = $1 AND key = $2", kind, key)
+        return next(iter(found), None)
+
     # -- within -----------------------------------------------------------------------------
 
     def _table(self, bucket: str) -> Table:
@@ -294,6 +309,18 @@ class Transaction:
 
     def _execute(self, statement: str, *parameters: Any) -> duckdb.DuckDBPyConnection:
         return self._connection.execute(statement, parameters)
+
+
+def read_entries(
+    connection: duckdb.DuckDBPyConnection, kind: str, key: str | None = None, *, now: datetime
+) -> list[Entry]:
+    """The entries of a kind, or the one with that key, that have not expired."""
+    select = (
+        "SELECT kind, key, value, expires_at FROM entries WHERE kind = $1 "
+        "AND ($2 IS NULL OR key = $2) AND (expires_at IS NULL OR expires_at > $3) ORDER BY key"
+    )
+    rows = connection.execute(select, [kind, key, naive(now)]).fetchall()
+    return [Entry(kind, key, value, _utc(until)) for kind, key, value, until in rows]
 
 
 def read_state(connection: duckdb.DuckDBPyConnection) -> State:

@@ -15,6 +15,7 @@ from backdrop.domain.token import Token
 from backdrop.errors import Conflict, NotFound, StorageUnavailable
 from backdrop.storage.mongodb.connection import Records, Session
 from backdrop.storage.mongodb.documents import (
+    REMOVAL,
     Document,
     bucket_settings,
     from_token,
@@ -28,7 +29,7 @@ FORMAT = 1
 
 
 class Catalogue:
-    """The collections `store`, `buckets` and `tokens`.
+    """The collections `store`, `buckets`, `tokens` and `entries`.
 
     A bucket's document holds its settings, the number that no other bucket has, how often it was
     changed, the name of its collection, how many records are in it and were ever stored in it, and
@@ -40,6 +41,7 @@ class Catalogue:
         self._store = database["store"]
         self.buckets = database["buckets"]
         self.tokens = database["tokens"]
+        self.entries = database["entries"]
 
     def prepare(self) -> None:
         """Make what every store has, where it is missing."""
@@ -52,6 +54,8 @@ class Catalogue:
         some = {"address": {"$type": "string"}}
         self.buckets.create_index("address", unique=True, partialFilterExpression=some)
         self.tokens.create_index("bucket")
+        self.entries.create_index("kind")
+        self.entries.create_index(REMOVAL, expireAfterSeconds=0)
 
     def answers(self) -> None:
         """Return if the database does."""

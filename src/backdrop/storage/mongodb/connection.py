@@ -175,7 +175,8 @@ class Connection:
         for attempt in count():
             try:
                 _check(self._client.admin.command("hello"))
-                return prepare()
+                prepare()
+                return
             except PyMongoError as error:
                 waited = isinstance(error, ConnectionFailure) and self._is_there()
                 if not waited or time.monotonic() > until:
@@ -227,7 +228,8 @@ class Connection:
         unknown = False
         while True:
             try:
-                return session.commit_transaction()
+                session.commit_transaction()
+                return
             except PyMongoError as error:
                 unknown = unknown or _has_label(error, _UNKNOWN_RESULT)
                 if not unknown or _has_label(error, _TRANSIENT):

@@ -16,6 +16,7 @@ import msgspec
 from bson import Int64
 
 from backdrop.domain.bucket import Bucket
+from backdrop.domain.entry import Entry
 from backdrop.domain.period_key import instant, microseconds
 from backdrop.domain.table import Records
 from backdrop.domain.token import Token
@@ -126,6 +127,36 @@ def to_token(document: Mapping[str, Any]) -> Token:
     for name in _TOKEN_TIMES:
         fields[name] = None if fields[name] is None else instant(fields[name])
     return Token(hash=fields.pop("_id"), **fields)
+
+
+# -- entries -------------------------------------------------------------------------------------
+
+REMOVAL = "removed_from"
+"""The date, of BSON's kind, from which the server may remove an entry that has expired."""
+
+
+def entry_id(kind: str, key: str) -> str:
+    return f"{kind}/{key}"
+
+
+def from_entry(entry: Entry) -> Document:
+    document = {"_id": entry_id(entry.kind, entry.key), **dataclasses.asdict(entry)}
+    if entry.expires_at is not None:
+        document |= {"expires_at": microseconds(entry.expires_at), REMOVAL: entry.expires_at}
+    return document
+
+
+def to_entry(document: Mapping[str, Any]) -> Entry:
+    expires_at = document["expires_at"]
+    return Entry(
+        document["kind"],
+        document["key"],
+        bytes(document["value"]),
+        None if expires_at is None else instant(expires_at),
+    )
+
+
+# -- lists of ids --------------------------------------------------------------------------------
 
 
 def chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -13,6 +13,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from backdrop.domain.bucket import Bucket
+from backdrop.domain.entry import Entry
 from backdrop.domain.period_key import microseconds
 from backdrop.domain.query import Query
 from backdrop.domain.shape import Groups
@@ -32,9 +33,12 @@ from backdrop.storage.mongodb.documents import (
     Document,
     address,
     chunks,
+    entry_id,
+    from_entry,
     to_bucket,
     to_document,
     to_documents,
+    to_entry,
     to_record,
     to_state,
     to_token,
@@ -67,8 +71,8 @@ def _asks(
     """A method that asks the database: no exception of the driver leaves it."""
 
     @wraps(method)
-    def ask(self: MongoDBStorage, *args: P.args, **named: P.kwargs) -> T:
-        with self._connection.asked():  # noqa: SLF001  its own
+    def ask(self: MongoDBStorage, /, *args: P.args, **named: P.kwargs) -> T:
+        with self._connection.asked():
             return method(self, *args, **named)
 
     return ask
@@ -94,6 +98,8 @@ class MongoDBStorage:
         self._database = self._connection.database
         self._catalogue = Catalogue(self._database, clock)
         self._buckets, self._tokens = self._catalogue.buckets, self._catalogue.tokens
+        self._entries = self._catalogue.entries
+        self._clock = clock
         self._shelves = Shelves(self._database, kept_for=kept_for)
         self._turns: dict[str, threading.Lock] = {}
         try:
@@ -294,6 +300,26 @@ class MongoDBStorage:
         with self._snapshot(bucket) as snapshot:
             return snapshot.groups(query, most_rows)
 
+    # -- entries ----------------------------------------------------------------------------
+
+    @_asks
+    def put_entry(self, entry: Entry) -> None:
+        document = from_entry(entry)
+        self._entries.replace_one({"_id": document["_id"]}, document, upsert=True)
+
+    @_asks
+    def entry(self, kind: str, key: str) -> Entry | None:
+        return self._unexpired(self._entries.find_one({"_id": entry_id(kind, key)}))
+
+    @_asks
+    def entries(self, kind: str) -> list[Entry]:
+        found = map(self._unexpired, self._entries.find({"kind": kind}).sort("key", 1))
+        return [entry for entry in found if entry is not None]
+
+    @_asks
+    def take_entry(self, kind: str, key: str) -> Entry | None:
+        return self._unexpired(self._entries.find_one_and_delete({"_id": entry_id(kind, key)}))
+
     # -- the store itself -------------------------------------------------------------------
 
     @_asks
@@ -321,6 +347,10 @@ class MongoDBStorage:
         return self._connection.transact(
             lambda session: self._catalogue.change_settings(bucket, held, session)
         )
+
+    def _unexpired(self, document: Document | None) -> Entry | None:
+        entry = None if document is None else to_entry(document)
+        return None if entry is None or entry.expired(self._clock()) else entry
 
     def _make(self, bucket: Bucket, first_token: Token | None) -> None:
         number, name = self._catalogue.number(), self._shelves.new()

@@ -1,0 +1,1 @@
+"""The pages for people: signing in, one's buckets, and the upload of a spreadsheet."""
