@@ -46,8 +46,11 @@ def open_storage(url: str) -> Storage:
     return opener(url)()
 
 
-def opener(url: str) -> Callable[[], Storage]:
-    """What opens the store that the URL names. Raises InvalidRequest, before anything is opened."""
+def opener(url: str, *, say: Callable[[str], None] = lambda _: None) -> Callable[[], Storage]:
+    """What opens the store that the URL names. Raises InvalidRequest, before anything is opened.
+
+    `say` is told, for people, what has to be waited for then.
+    """
     if url == "memory:":
         from backdrop.storage.memory import MemoryStorage
 
@@ -60,5 +63,5 @@ def opener(url: str) -> Callable[[], Storage]:
     if is_mongodb(url):
         from backdrop.storage.mongodb.engine import MongoDBStorage
 
-        return partial(MongoDBStorage, url)
+        return partial(MongoDBStorage, url, say=say)
     raise InvalidRequest(f"there is no store {url.split(':')[0]!r}; expected {STORE_EXPECTED}")
