@@ -79,6 +79,20 @@ def bind(host: str, port: int) -> socket.socket:
     return bound
 
 
+def beside(bound: socket.socket) -> socket.socket:
+    """One more socket on the address of a bound one.
+
+    The kernel shares connections out among those of them that listen. Another server still can't
+    have the port: its own socket is not marked so.
+    """
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    another = socket.socket(bound.family, bound.type, bound.proto)
+    another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    another.bind(bound.getsockname())
+    return another
+
+
 def address_of(bound: socket.socket) -> str:
     """The URL under which a bound socket is reached, with the port it really has."""
     host, port = bound.getsockname()[:2]

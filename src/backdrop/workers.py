@@ -1,8 +1,9 @@
-"""Several processes that answer on one socket, and the first one, which watches over them.
+"""Several processes that answer on one port, and the first one, which watches over them.
 
 Each is forked before anything is opened, and opens its own: neither a driver's connections nor a
 server's threads outlive a fork. The first process serves nothing. It says when all are ready,
-hands on what it is told to stop, and puts another in the place of a worker that dies.
+hands on what it is told to stop, and puts another in the place of a worker that dies. Each has a
+socket of its own: of one that all shared, the quickest would take nearly every connection.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from multiprocessing.process import BaseProcess
 from typing import TypeAlias
 
 from backdrop.observe import Observe, WorkerDied
-from backdrop.server import CUT_OFF_SECONDS, CannotStart
+from backdrop.server import CUT_OFF_SECONDS, CannotStart, beside
 
 STOP = signal.SIGUSR1
 """What tells a worker to stop. SIGTERM and SIGINT are for the first process alone: they may reach
 every process of a group, and with the first one's word a worker would take it for a second stop.
 """
 
-Work: TypeAlias = Callable[[int, Callable[[], None]], bool]
-"""Serves, as the worker of that number, until STOP; calls the function once it is ready. Returns
-whether the stop was clean. Raises CannotStart."""
+Work: TypeAlias = Callable[[int, socket.socket, Callable[[], None]], bool]
+"""Serves, as the worker of that number, on the socket, until STOP; calls the function once it is
+ready. Returns whether the stop was clean. Raises CannotStart."""
 
 _processes = multiprocessing.get_context("fork")
 
@@ -60,17 +61,16 @@ def run_workers(
 ) -> bool:
     """Run as many workers until SIGTERM or SIGINT; return whether the stop was clean.
 
-    They share the socket, which is closed at the stop. A second signal cuts off what is in flight.
-    If this process dies, so do they. Raises CannotStart where one of them does, at the start; later
-    it is begun again.
+    They listen on the address of the socket, which keeps it for them. A second signal cuts off what
+    is in flight. If this process dies, so do they. One that dies is begun again. Raises CannotStart
+    where one can't start in the first place.
     """
-    workers = _Workers(work, observe)
+    workers = _Workers(work, bound, observe)
     try:
         workers.start(number)
         with _stops() as stops:
             on_ready()
             workers.watch(stops)
-            bound.close()
             on_stopping()
             return workers.stop(stops, stop_seconds + 2 * CUT_OFF_SECONDS)
     finally:
@@ -80,8 +80,8 @@ def run_workers(
 class _Workers:
     """The processes that run, by number."""
 
-    def __init__(self, work: Work, observe: Observe) -> None:
-        self._work, self._observe = work, observe
+    def __init__(self, work: Work, bound: socket.socket, observe: Observe) -> None:
+        self._work, self._bound, self._observe = work, bound, observe
         self._lives, self._held = os.pipe()  # its end is that of the first process
         self._running: dict[int, _Worker] = {}
         self._deaths: dict[int, int] = {}
@@ -187,7 +187,7 @@ class _Workers:
         os.close(self._held)
         threading.Thread(target=self._end_with_the_first, daemon=True).start()
         try:
-            is_clean = self._work(number, lambda: reports.send(""))
+            is_clean = self._work(number, beside(self._bound), lambda: reports.send(""))
         except CannotStart as error:
             reports.send(str(error))
             raise SystemExit(1) from None

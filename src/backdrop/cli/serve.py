@@ -72,7 +72,9 @@ def _serve(settings: Settings, apis: Apis) -> None:
                 for line in demo.hints(address, str(test_token_file(settings.store))):
                     note.print(line, markup=False)
 
-        def work(number: int, on_ready: Callable[[], None], **about_stops: Any) -> bool:
+        def work(
+            number: int, listener: socket.socket, on_ready: Callable[[], None], **more: Any
+        ) -> bool:
             say = _say if number == 0 else _say_nothing
             try:
                 with closing(opener(settings.store, say=say)()) as storage:
@@ -80,13 +82,13 @@ def _serve(settings: Settings, apis: Apis) -> None:
                         demo.fill(storage, test_token=test_token.reveal())
                     app = _app(storage, settings, apis, admin_token)
                     seconds = settings.stop_seconds
-                    return run(app, bound, stop_seconds=seconds, on_ready=on_ready, **about_stops)
+                    return run(app, listener, stop_seconds=seconds, on_ready=on_ready, **more)
             except BackdropError as error:
                 raise CannotStart(error.message) from error
 
         try:
             if settings.workers == 1:
-                clean = work(0, ready, on_stopping=_say_stopping)
+                clean = work(0, bound, ready, on_stopping=_say_stopping)
             else:
                 clean = run_workers(
                     partial(work, on_stopping=_say_nothing, stop_on=[STOP]),
