@@ -29,6 +29,7 @@ _ARGUMENTS = (
     *("--replSet", "backdrop", "--bind_ip", "127.0.0.1", "--nounixsocket"),
     *("--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "128", "--quiet"),
     *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+    *("--setParameter", "enableTestCommands=1"),  # to have it fail where a test wants it to
     *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"),  # else a primary waits
 )
 _numbers = count()
@@ -146,11 +147,14 @@ def _free_ports(number: int) -> list[int]:
 def _initiate(ports: list[int]) -> None:
     members = [{"_id": place, "host": f"127.0.0.1:{port}"} for place, port in enumerate(ports)]
     quick = {"electionTimeoutMillis": 2_000, "heartbeatIntervalMillis": 500}
-    with MongoClient[dict[str, object]](
-        "127.0.0.1", ports[0], directConnection=True, serverSelectionTimeoutMS=60_000
-    ) as client:
-        config = {"_id": "backdrop", "members": members, "settings": quick}
-        client.admin.command("replSetInitiate", config)
+    for port in reversed(ports):  # all must be there before the first one asks the others
+        with MongoClient[dict[str, object]](
+            "127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=60_000
+        ) as client:
+            client.admin.command("ping")
+            if port == ports[0]:
+                config = {"_id": "backdrop", "members": members, "settings": quick}
+                client.admin.command("replSetInitiate", config)
 
 
 @pytest.fixture(scope="session")

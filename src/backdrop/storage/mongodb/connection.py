@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -157,7 +158,9 @@ class Connection:
                 url, retryWrites=True, event_listeners=[self._primary], **options
             )
         except (PyMongoError, ValueError) as error:
-            raise StorageUnavailable(f"can't use the store's URL: {error}") from error
+            # What PyMongo says may hold a part of the URL, and so of a password.
+            reason = _HOW_TO_QUOTE if "@" in url else str(error)
+            raise StorageUnavailable(f"can't use the store's URL: {reason}") from None
         self.database: Records = self._client.get_database(
             self._client.get_default_database(DEFAULT_DATABASE).name,
             write_concern=DURABLE,
@@ -255,6 +258,11 @@ class Connection:
         return any(member.is_server_type_known for member in members)
 
 
+_HOW_TO_QUOTE = (
+    "expected mongodb://user:password@host:27017/database?replicaSet=name, and in the user's name "
+    "and password each of : / ? # [ ] @ % as its percent code, such as %2F for /"
+)
+
 _PRIMARY = pymongo.ReadPreference.PRIMARY
 _TRANSIENT = "TransientTransactionError"
 _UNKNOWN_RESULT = "UnknownTransactionCommitResult"
@@ -282,5 +290,7 @@ def _check(hello: dict[str, Any]) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    """The reason without the topology's description that follows it."""
-    return str(error).split(", Timeout:")[0].splitlines()[0]
+    """The reason without what follows it: time-outs, the topology, the server's whole answer."""
+    return re.split(", Timeout:|, full error:| \\(configured timeouts", str(error))[0].splitlines()[
+        0
+    ]
