@@ -70,9 +70,13 @@ class Member:
         self.port = port
         self._binary, self._data, self._log = binary, folder / str(port), folder / f"{port}.log"
         self._data.mkdir()
+        self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
     def start(self) -> None:
+        """Have it run."""
+        if self._process is not None:
+            return
         arguments = ("--port", str(self.port), "--dbpath", self._data, *_ARGUMENTS)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -80,21 +84,28 @@ class Member:
             )
 
     def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
+        self._send(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
 
     def pause(self) -> None:
-        self._process.send_signal(signal.SIGSTOP)
+        self._send(signal.SIGSTOP)
 
     def resume(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
+        self._send(signal.SIGCONT)
 
     def end(self) -> None:
         self.resume()
-        self._process.terminate()
+        self._send(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(20)
+            if self._process is not None:
+                self._process.wait(20)
         self.kill()
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
 
 
 class ReplicaSet:
