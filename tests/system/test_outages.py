@@ -15,6 +15,7 @@ import httpx2
 import pytest
 from pymongo import MongoClient
 
+from backdrop.domain.query import Query
 from backdrop.errors import StorageUnavailable
 from backdrop.storage.mongodb.engine import MongoDBStorage
 from tests.live import BACKDROP, clean_environment, live_server
@@ -162,10 +163,10 @@ def store(members: ReplicaSet) -> Iterator[MongoDBStorage]:
 
 
 @contextmanager
-def failing(members: ReplicaSet, times: int, **how: object) -> Iterator[None]:
-    """The primary fails commits, or what follows them, so many times."""
+def failing(members: ReplicaSet, command: str, times: int, **how: object) -> Iterator[None]:
+    """The primary fails such commands, or what follows them, so many times."""
     with MongoClient[dict[str, object]](members.url) as client:
-        data = {"failCommands": ["commitTransaction"], **how}
+        data = {"failCommands": [command], **how}
         client.admin.command(
             {"configureFailPoint": "failCommand", "mode": {"times": times}, "data": data}
         )
@@ -187,10 +188,23 @@ def test_a_commit_that_is_not_confirmed_is_asked_for_again(
 ) -> None:
     """Three times, which is more often than the driver does by itself; the batch is there once."""
     for place, write in enumerate((store.save, store.replace)):
-        with failing(members, 3, **how):
+        with failing(members, "commitTransaction", 3, **how):
             write("things", batch({"_id": f"a{place}"}, {"_id": f"b{place}"}))
     assert ids(store) == ["a1", "b1"]
     assert store.state("things").records == 2
+
+
+@pytest.mark.parametrize("command", ["find", "aggregate"])
+def test_a_primary_that_can_not_read_in_the_past_yet_is_waited_for(
+    members: ReplicaSet, store: MongoDBStorage, command: str
+) -> None:
+    """As one is right after an election."""
+    store.replace("things", batch({"_id": "a"}))
+    with failing(members, command, 3, errorCode=246):
+        assert ids(store) == ["a"]
+    with failing(members, command, 3, errorCode=246):
+        query = Query(group_by=("_id",))
+        assert store.groups("things", query, most_rows=9).counts == [1]
 
 
 def test_a_commit_of_which_nothing_is_ever_heard_says_so(
@@ -205,7 +219,7 @@ def test_a_commit_of_which_nothing_is_ever_heard_says_so(
         except StorageUnavailable as error:
             caught.append(error)
 
-    with failing(members, 1, blockConnection=True, blockTimeMS=60_000):
+    with failing(members, "commitTransaction", 1, blockConnection=True, blockTimeMS=60_000):
         writer = threading.Thread(target=save)
         writer.start()
         time.sleep(1)  # by then it commits

@@ -68,12 +68,14 @@ _PATIENCE = 0.75
 than the whole, since the driver tells of it up to a second late.
 """
 
+_SHORT_PAUSE = 0.05
 _LONGEST_PAUSE = 0.5
-"""Seconds between two tries of a transaction, at the most."""
+"""Seconds between two tries."""
 
 _OLDEST_WIRE_VERSION = 13
 """Of MongoDB 5.0, the first to read in snapshots outside of transactions."""
 
+_SNAPSHOT_UNAVAILABLE = 246
 _TOO_LARGE_FOR_CACHE = 388
 _TOO_LARGE_OBJECT = 10334
 _TOO_LARGE_TO_INSERT = "object to insert too large"
@@ -199,9 +201,24 @@ class Connection:
         with driver_errors():
             yield
 
-    def snapshot(self) -> Session:
-        """A session that reads everything as it was at its first reading."""
-        return self._client.start_session(snapshot=True)
+    @contextmanager
+    def reading(self, work: Callable[[Session], T]) -> Iterator[T]:
+        """What `work` returns, whose session reads all as it was at one moment, and stays open.
+
+        It may be called more than once: a new primary has no such moment at first.
+        """
+        until = time.monotonic() + self._client.options.server_selection_timeout
+        while True:
+            with self._client.start_session(snapshot=True) as session:
+                try:
+                    found = work(session)
+                except OperationFailure as error:
+                    if error.code != _SNAPSHOT_UNAVAILABLE or time.monotonic() > until:
+                        raise
+                else:
+                    yield found
+                    return
+            time.sleep(_SHORT_PAUSE)
 
     def transact(self, work: Callable[[Session], T]) -> T:
         """What `work` returns, once all that it did is durable. It may be called more than once.

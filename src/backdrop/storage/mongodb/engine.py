@@ -173,10 +173,13 @@ class MongoDBStorage:
 
     @_asks
     def tokens(self, bucket: str) -> list[Token]:
-        with self._connection.snapshot() as session:
+        def work(session: Session) -> list[Token]:
             self._catalogue.found(bucket, session)
             found = map(to_token, self._tokens.find({"bucket": bucket}, session=session))
             return sorted(found, key=lambda token: (token.created_at, token.id))
+
+        with self._connection.reading(work) as tokens:
+            return tokens
 
     @_asks
     def add_token(self, token: Token) -> None:
@@ -289,16 +292,23 @@ class MongoDBStorage:
 
     @contextmanager
     def records(self, bucket: str, query: Query, *, with_fields: bool = False) -> Iterator[Reading]:
-        with self._connection.asked(), self._snapshot(bucket) as snapshot:
+        def work(session: Session) -> Reading:
+            snapshot = self._snapshot(bucket, session)
             fields = snapshot.fields(query) if with_fields else ()
             pages = snapshot.pages(query)
             first = list(islice(pages, 1))  # what can go wrong shows before the first page
-            yield Reading(chain(first, pages), fields)
+            return Reading(chain(first, pages), fields)
+
+        with self._connection.asked(), self._connection.reading(work) as reading:
+            yield reading
 
     @_asks
     def groups(self, bucket: str, query: Query, *, most_rows: int) -> Groups:
-        with self._snapshot(bucket) as snapshot:
-            return snapshot.groups(query, most_rows)
+        def work(session: Session) -> Groups:
+            return self._snapshot(bucket, session).groups(query, most_rows)
+
+        with self._connection.reading(work) as groups:
+            return groups
 
     # -- entries ----------------------------------------------------------------------------
 
@@ -400,8 +410,7 @@ class MongoDBStorage:
             return
         raise StorageUnavailable("the store does not answer")
 
-    @contextmanager
-    def _snapshot(self, bucket: str) -> Iterator[Snapshot]:
-        with self._connection.snapshot() as session:
-            shelf = self._database[self._catalogue.found(bucket, session)["collection"]]
-            yield Snapshot(shelf, session)
+    def _snapshot(self, bucket: str, session: Session) -> Snapshot:
+        return Snapshot(
+            self._database[self._catalogue.found(bucket, session)["collection"]], session
+        )
