@@ -7,11 +7,13 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import pymongo
+from bson import ObjectId
 from bson.errors import BSONError
 from pymongo import MongoClient, WriteConcern
 from pymongo.client_session import ClientSession
@@ -37,14 +39,15 @@ Session = ClientSession
 Records = Database[dict[str, Any]]
 T = TypeVar("T")
 
-DURABLE = WriteConcern("majority", j=True)
+LONGEST_WRITE = 60.0
+"""Seconds for which a transaction is tried; the server ends one after as many, too."""
+
+DURABLE = WriteConcern("majority", j=True, wtimeout=int(LONGEST_WRITE * 500))
+"""The time-out is for sets that keep a primary without a majority that stores: with an arbiter."""
 SOON = WriteConcern(1)
 """Of what may be lost where a primary is."""
 
 DEFAULT_DATABASE = "backdrop"
-
-LONGEST_WRITE = 60.0
-"""Seconds for which a transaction is tried; the server ends one after as many, too."""
 
 LONGEST_START = 30.0
 """Seconds for which a set that is there is given time to elect a primary, when a store is opened.
@@ -67,6 +70,8 @@ _PATIENCE = 0.75
 """Of the time for which a primary is waited for. So long after it went, nobody begins to wait: less
 than the whole, since the driver tells of it up to a second late.
 """
+
+_LONGEST_SETTLING_MS = 7_000
 
 _SHORT_PAUSE = 0.05
 _LONGEST_PAUSE = 0.5
@@ -155,6 +160,7 @@ class Connection:
         given = {name.lower() for name, _ in parse_qsl(urlsplit(url).query)}
         options: dict[str, Any] = {k: v for k, v in _DEFAULTS.items() if k.lower() not in given}
         self._primary = _Primary()
+        self._settled: list[ObjectId | None] = []
         try:
             self._client: MongoClient[dict[str, Any]] = MongoClient(
                 url, retryWrites=True, event_listeners=[self._primary], **options
@@ -199,6 +205,7 @@ class Connection:
         """Within, no exception of the driver leaves, and nothing begins that can't be answered."""
         self._refuse_if_gone()
         with driver_errors():
+            self._settle()
             yield
 
     @contextmanager
@@ -258,6 +265,16 @@ class Connection:
                 if is_over or self._is_gone():
                     raise _outcome_unknown() from error
 
+    def _settle(self) -> None:
+        """Have a new primary commit something: until it has, it may not show the last writes."""
+        members = self._client.topology_description.server_descriptions().values()
+        elections = [member.election_id for member in members if member.is_writable]
+        if elections and elections != self._settled:
+            only_once_committed = ReadConcern("linearizable")
+            store = self.database.get_collection("store", read_concern=only_once_committed)
+            store.find_one({"_id": "format"}, max_time_ms=_LONGEST_SETTLING_MS)
+            self._settled = elections
+
     def _refuse_if_gone(self) -> None:
         if self._is_gone():
             raise StorageUnavailable("the store does not answer")
@@ -273,6 +290,25 @@ class Connection:
         """Whether any member answers."""
         members = self._client.topology_description.server_descriptions().values()
         return any(member.is_server_type_known for member in members)
+
+
+class _Connected(Protocol):
+    connection: Connection
+
+
+A = TypeVar("A", bound=_Connected)
+P = ParamSpec("P")
+
+
+def asks(method: Callable[Concatenate[A, P], T]) -> Callable[Concatenate[A, P], T]:
+    """A method that asks its object's connection, within `Connection.asked`."""
+
+    @wraps(method)
+    def ask(self: A, /, *args: P.args, **named: P.kwargs) -> T:
+        with self.connection.asked():
+            return method(self, *args, **named)
+
+    return ask
 
 
 _HOW_TO_QUOTE = (

@@ -6,9 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import wraps
 from itertools import chain, islice
-from typing import Concatenate, ParamSpec, TypeVar
 
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
@@ -26,6 +24,7 @@ from backdrop.storage.mongodb.connection import (
     SOON,
     Connection,
     Session,
+    asks,
     is_too_large,
 )
 from backdrop.storage.mongodb.documents import (
@@ -61,23 +60,6 @@ _TRIES = 10
 """How often a step is begun again that others keep getting ahead of."""
 
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _asks(
-    method: Callable[Concatenate[MongoDBStorage, P], T],
-) -> Callable[Concatenate[MongoDBStorage, P], T]:
-    """A method that asks the database: no exception of the driver leaves it."""
-
-    @wraps(method)
-    def ask(self: MongoDBStorage, /, *args: P.args, **named: P.kwargs) -> T:
-        with self._connection.asked():
-            return method(self, *args, **named)
-
-    return ask
-
-
 class MongoDBStorage:
     """A store in one database of a replica set, which any number of processes may have open.
 
@@ -94,8 +76,8 @@ class MongoDBStorage:
         kept_for: timedelta = timedelta(minutes=10),
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._connection = Connection(url)
-        self._database = self._connection.database
+        self.connection = Connection(url)
+        self._database = self.connection.database
         self._catalogue = Catalogue(self._database, clock)
         self._buckets, self._tokens = self._catalogue.buckets, self._catalogue.tokens
         self._entries = self._catalogue.entries
@@ -103,29 +85,29 @@ class MongoDBStorage:
         self._shelves = Shelves(self._database, kept_for=kept_for)
         self._turns: dict[str, threading.Lock] = {}
         try:
-            self._connection.open(self._prepare, say)
+            self.connection.open(self._prepare, say)
         except BaseException:
-            self._connection.close()
+            self.connection.close()
             raise
 
     # -- buckets ----------------------------------------------------------------------------
 
-    @_asks
+    @asks
     def buckets(self) -> list[Bucket]:
         return [to_bucket(document) for document in self._buckets.find().sort("_id", 1)]
 
-    @_asks
+    @asks
     def bucket(self, name: str) -> Bucket:
         return to_bucket(self._catalogue.found(name))
 
-    @_asks
+    @asks
     def bucket_at(self, data_group: str, data_type: str) -> Bucket:
         found = self._buckets.find_one({"address": address(data_group, data_type)})
         if found is None:
             raise NotFound(not_found(f"{data_group}/{data_type}"))
         return to_bucket(found)
 
-    @_asks
+    @asks
     def put_bucket(self, bucket: Bucket, *, first_token: Token | None = None) -> bool:
         with self._turn(bucket.name):
             for _ in range(_TRIES):
@@ -138,7 +120,7 @@ class MongoDBStorage:
                     self._catalogue.refuse_taken(bucket)
         raise StorageUnavailable("the store does not answer")
 
-    @_asks
+    @asks
     def change_bucket(self, name: str, change: Callable[[Bucket], Bucket]) -> Bucket:
         with self._turn(name):
             for _ in range(_TRIES):
@@ -152,7 +134,7 @@ class MongoDBStorage:
                     self._catalogue.refuse_taken(bucket)
         raise StorageUnavailable("the store does not answer")
 
-    @_asks
+    @asks
     def drop_bucket(self, name: str) -> None:
         def work(session: Session) -> None:
             found = self._buckets.find_one_and_delete({"_id": name}, session=session)
@@ -162,26 +144,26 @@ class MongoDBStorage:
             self._shelves.leave(found["collection"], session)
 
         with self._turn(name):
-            self._connection.transact(work)
+            self.connection.transact(work)
         self._shelves.sweep()
 
-    @_asks
+    @asks
     def state(self, name: str) -> BucketState:
         return to_state(self._catalogue.found(name))
 
     # -- tokens -----------------------------------------------------------------------------
 
-    @_asks
+    @asks
     def tokens(self, bucket: str) -> list[Token]:
         def work(session: Session) -> list[Token]:
             self._catalogue.found(bucket, session)
             found = map(to_token, self._tokens.find({"bucket": bucket}, session=session))
             return sorted(found, key=lambda token: (token.created_at, token.id))
 
-        with self._connection.reading(work) as tokens:
+        with self.connection.reading(work) as tokens:
             return tokens
 
-    @_asks
+    @asks
     def add_token(self, token: Token) -> None:
         def work(session: Session) -> None:
             # A change of the bucket's document, so that it can't be dropped at the same time.
@@ -193,9 +175,9 @@ class MongoDBStorage:
             self._catalogue.insert_token(token, session)
 
         with self._turn(token.bucket):
-            self._connection.transact(work)
+            self.connection.transact(work)
 
-    @_asks
+    @asks
     def drop_token(self, bucket: str, token_id: str) -> None:
         def work(session: Session) -> None:
             self._catalogue.found(bucket, session)
@@ -203,21 +185,21 @@ class MongoDBStorage:
             if not self._tokens.delete_one(known, session=session).deleted_count:
                 raise NotFound(no_token(bucket, token_id))
 
-        self._connection.transact(work)
+        self.connection.transact(work)
 
-    @_asks
+    @asks
     def token(self, token_hash: str) -> Token | None:
         found = self._tokens.find_one({"_id": token_hash})
         return None if found is None else to_token(found)
 
-    @_asks
+    @asks
     def token_used(self, token_hash: str, now: datetime) -> None:
         used = {"$set": {"last_used_at": microseconds(now)}}
         self._tokens.with_options(write_concern=SOON).update_one({"_id": token_hash}, used)
 
     # -- writing ----------------------------------------------------------------------------
 
-    @_asks
+    @asks
     def save(self, bucket: str, records: Records) -> None:
         ids = () if records.ids_are_new else records.ids
 
@@ -241,13 +223,13 @@ class MongoDBStorage:
                 self._save_by_copy(bucket, records)
                 return
             try:
-                self._connection.transact(work)
+                self.connection.transact(work)
             except OperationFailure as error:
                 if not is_too_large(error):
                     raise
                 self._save_by_copy(bucket, records)
 
-    @_asks
+    @asks
     def replace(self, bucket: str, records: Records) -> None:
         refuse_too_many_fields(records.columns)
         with self._turn(bucket):
@@ -260,7 +242,7 @@ class MongoDBStorage:
             self._switch({"_id": bucket, "number": number}, name, contents)
         self._shelves.sweep()
 
-    @_asks
+    @asks
     def update(self, bucket: str, record_id: str, change: Callable[[Record], Record]) -> None:
         def work(session: Session) -> None:
             before = self._catalogue.write(bucket, session, stored=1)
@@ -275,9 +257,9 @@ class MongoDBStorage:
             shelf.replace_one({"_id": record_id}, document, session=session)
 
         with self._turn(bucket):
-            self._connection.transact(work)
+            self.connection.transact(work)
 
-    @_asks
+    @asks
     def delete(self, bucket: str, record_id: str) -> None:
         def work(session: Session) -> None:
             before = self._catalogue.write(bucket, session, records=-1)
@@ -286,7 +268,7 @@ class MongoDBStorage:
                 raise NotFound(no_record(bucket, record_id))
 
         with self._turn(bucket):
-            self._connection.transact(work)
+            self.connection.transact(work)
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -299,45 +281,45 @@ class MongoDBStorage:
             first = list(islice(pages, 1))  # what can go wrong shows before the first page
             return Reading(chain(first, pages), fields)
 
-        with self._connection.asked(), self._connection.reading(work) as reading:
+        with self.connection.asked(), self.connection.reading(work) as reading:
             yield reading
 
-    @_asks
+    @asks
     def groups(self, bucket: str, query: Query, *, most_rows: int) -> Groups:
         def work(session: Session) -> Groups:
             return self._snapshot(bucket, session).groups(query, most_rows)
 
-        with self._connection.reading(work) as groups:
+        with self.connection.reading(work) as groups:
             return groups
 
     # -- entries ----------------------------------------------------------------------------
 
-    @_asks
+    @asks
     def put_entry(self, entry: Entry) -> None:
         document = from_entry(entry)
         self._entries.replace_one({"_id": document["_id"]}, document, upsert=True)
 
-    @_asks
+    @asks
     def entry(self, kind: str, key: str) -> Entry | None:
         return self._unexpired(self._entries.find_one({"_id": entry_id(kind, key)}))
 
-    @_asks
+    @asks
     def entries(self, kind: str) -> list[Entry]:
         found = map(self._unexpired, self._entries.find({"kind": kind}).sort("key", 1))
         return [entry for entry in found if entry is not None]
 
-    @_asks
+    @asks
     def take_entry(self, kind: str, key: str) -> Entry | None:
         return self._unexpired(self._entries.find_one_and_delete({"_id": entry_id(kind, key)}))
 
     # -- the store itself -------------------------------------------------------------------
 
-    @_asks
+    @asks
     def check(self) -> None:
         self._catalogue.answers()
 
     def close(self) -> None:
-        self._connection.close()
+        self.connection.close()
 
     # -- within -----------------------------------------------------------------------------
 
@@ -354,7 +336,7 @@ class MongoDBStorage:
         return self._turns.setdefault(bucket, threading.Lock())
 
     def _change_settings(self, bucket: Bucket, held: Document) -> bool:
-        return self._connection.transact(
+        return self.connection.transact(
             lambda session: self._catalogue.change_settings(bucket, held, session)
         )
 
@@ -371,7 +353,7 @@ class MongoDBStorage:
             if first_token is not None:
                 self._catalogue.insert_token(first_token, session)
 
-        self._connection.transact(work)
+        self.connection.transact(work)
 
     def _switch(self, held: Document, name: str, contents: Document) -> None:
         """Make the new collection the bucket's, in one step; NotFound where none is `held`."""
@@ -383,7 +365,7 @@ class MongoDBStorage:
             self._shelves.put(name, session)
             self._shelves.leave(before["collection"], session)
 
-        self._connection.transact(work)
+        self.connection.transact(work)
 
     def _save_by_copy(self, bucket: str, records: Records) -> None:
         """Save what is too much for one transaction: all records into a new collection."""
