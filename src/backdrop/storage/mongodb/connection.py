@@ -264,6 +264,7 @@ class Connection:
                 is_over = not _has_label(error, _UNKNOWN_RESULT) or time.monotonic() > until
                 if is_over or self._is_gone():
                     raise _outcome_unknown() from error
+            time.sleep(_SHORT_PAUSE)
 
     def _settle(self) -> None:
         """Have a new primary commit something: until it has, it may not show the last writes."""
