@@ -61,16 +61,8 @@ def _serve(settings: Settings, apis: Apis) -> None:
     port = _DEFAULT_PORTS[apis] if settings.port is None else settings.port
     with _bound(settings.host, port) as bound:
         admin_token, admin_words = _admin_token(settings, apis, bound)
-        address = address_of(bound)
+        ready = partial(_say_ready, settings, address_of(bound), admin_words)
         test_token = read_or_make_token(test_token_file(settings.store)) if settings.demo else None
-
-        def ready() -> None:
-            note.print(f"[bold]Backdrop is ready[/] at {address}")
-            note.print(f"  store        {without_credentials(settings.store)}", markup=False)
-            note.print(f"  admin token  {admin_words}", markup=False)
-            if test_token is not None:
-                for line in demo.hints(address, str(test_token_file(settings.store))):
-                    note.print(line, markup=False)
 
         def work(
             number: int, listener: socket.socket, on_ready: Callable[[], None], **more: Any
@@ -117,6 +109,15 @@ def _app(storage: Storage, settings: Settings, apis: Apis, admin_token: Secret |
             cached_answers=settings.max_cached,
         ),
     )
+
+
+def _say_ready(settings: Settings, address: str, admin_words: str) -> None:
+    note.print(f"[bold]Backdrop is ready[/] at {address}")
+    note.print(f"  store        {without_credentials(settings.store)}", markup=False)
+    note.print(f"  admin token  {admin_words}", markup=False)
+    if settings.demo:
+        for line in demo.hints(address, str(test_token_file(settings.store))):
+            note.print(line, markup=False)
 
 
 def _say(text: str) -> None:
