@@ -47,11 +47,12 @@ def wait_for(text: str, server: Server) -> None:
         time.sleep(0.01)
 
 
-def ask(server: Server, times: int = 1) -> None:
-    """Each time over a connection of its own."""
+def ask(server: Server, times: int = 1) -> list[str]:
+    """Each time over a connection of its own; the ids of the requests."""
     with httpx2.Client(headers={"Connection": "close"}, timeout=30) as client:
-        for _ in range(times):
-            assert client.get(f"{server.url}/_status").status_code == 200
+        answers = [client.get(f"{server.url}/_status") for _ in range(times)]
+    assert {answer.status_code for answer in answers} == {200}
+    return [answer.headers["Request-Id"] for answer in answers]
 
 
 def test_workers_share_the_load(url: str, tmp_path: Path) -> None:
@@ -60,9 +61,10 @@ def test_workers_share_the_load(url: str, tmp_path: Path) -> None:
         workers = workers_of(server)
         assert len(workers) == 2
         before = [seconds_of(worker) for worker in workers]
-        ask(server, 200)
+        ids = ask(server, 200)
         used = [seconds_of(worker) - was for worker, was in zip(workers, before, strict=True)]
     assert min(used) > sum(used) / 5
+    assert len(set(ids)) == len(ids), "forked, and yet no two make the same numbers"
 
 
 def test_a_worker_that_dies_is_replaced(url: str, tmp_path: Path) -> None:
