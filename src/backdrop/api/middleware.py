@@ -30,7 +30,7 @@ def _new_id() -> str:
 
     The module's own generator is seeded anew in each forked process; one of ours would not be.
     """
-    return f"{random.getrandbits(128):032x}"  # noqa: S311
+    return f"{random.getrandbits(128):032x}"
 
 
 @dataclass(slots=True)
