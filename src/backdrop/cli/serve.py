@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
+from typing import Any
 
 import typer
 
@@ -16,10 +18,12 @@ from backdrop.cli.options import takes_settings
 from backdrop.cli.output import Stop, note
 from backdrop.cli.token_files import admin_token_file, read_or_make_token, test_token_file
 from backdrop.errors import BackdropError
-from backdrop.server import CannotListen, CannotStart, address_of, bind, is_loopback, run
+from backdrop.observe import json_lines
+from backdrop.server import App, CannotListen, CannotStart, address_of, bind, is_loopback, run
 from backdrop.settings import Secret, Settings, variable
 from backdrop.storage.open import duckdb_path, opener, without_credentials
 from backdrop.storage.port import Storage
+from backdrop.workers import STOP, run_workers
 
 _SERVER = ("host", "port", "store", "workers", "stop_seconds")
 _READING = ("max_rows", "max_cached")
@@ -52,47 +56,79 @@ def write(settings: Settings) -> None:
 
 def _serve(settings: Settings, apis: Apis) -> None:
     _refuse_sharing(settings, apis)
-    open_store = opener(settings.store)
+    opener(settings.store)  # what is wrong with the URL shows before anything is made
     os.umask(0o077)  # the store, and what DuckDB puts beside it, is for its owner alone
     port = _DEFAULT_PORTS[apis] if settings.port is None else settings.port
-    with _bound(settings.host, port) as bound, _opened(open_store) as storage:
+    with _bound(settings.host, port) as bound:
         admin_token, admin_words = _admin_token(settings, apis, bound)
-        address = address_of(bound)
-        hints = _fill_demo(storage, settings, address) if settings.demo else []
-        app = create_app(
-            storage=storage,
-            apis=apis,
-            admin_token=admin_token.reveal() if admin_token else None,
-            limits=Limits(
-                body_as_sent=settings.max_body,
-                body_unpacked=settings.max_unpacked,
-                most_rows=settings.max_rows,
-                cached_answers=settings.max_cached,
-            ),
-        )
+        ready = partial(_say_ready, settings, address_of(bound), admin_words)
+        test_token = read_or_make_token(test_token_file(settings.store)) if settings.demo else None
 
-        def ready() -> None:
-            note.print(f"[bold]Backdrop is ready[/] at {address}")
-            note.print(f"  store        {without_credentials(settings.store)}", markup=False)
-            note.print(f"  admin token  {admin_words}", markup=False)
-            for line in hints:
-                note.print(line, markup=False)
+        def work(
+            number: int, listener: socket.socket, on_ready: Callable[[], None], **more: Any
+        ) -> bool:
+            say = _say if number == 0 else _say_nothing
+            try:
+                with closing(opener(settings.store, say=say)()) as storage:
+                    if test_token is not None and number == 0:
+                        demo.fill(storage, test_token=test_token.reveal())
+                    app = _app(storage, settings, apis, admin_token)
+                    seconds = settings.stop_seconds
+                    return run(app, listener, stop_seconds=seconds, on_ready=on_ready, **more)
+            except BackdropError as error:
+                raise CannotStart(error.message) from error
 
         try:
-            clean = run(
-                app,
-                bound,
-                stop_seconds=settings.stop_seconds,
-                on_ready=ready,
-                on_stopping=_say_stopping,
-            )
+            if settings.workers == 1:
+                clean = work(0, bound, ready, on_stopping=_say_stopping)
+            else:
+                clean = run_workers(
+                    partial(work, on_stopping=_say_nothing, stop_on=[STOP]),
+                    bound,
+                    settings.workers,
+                    stop_seconds=settings.stop_seconds,
+                    on_ready=ready,
+                    on_stopping=_say_stopping,
+                    observe=json_lines(),
+                )
         except CannotStart as error:
-            raise Stop(f"the server can't start: {error}") from error
+            raise Stop(str(error)) from error
     if not clean:
         raise typer.Exit(_FORCED)
 
 
-def _say_stopping(in_flight: int) -> None:
+def _app(storage: Storage, settings: Settings, apis: Apis, admin_token: Secret | None) -> App:
+    return create_app(
+        storage=storage,
+        apis=apis,
+        admin_token=admin_token.reveal() if admin_token else None,
+        limits=Limits(
+            body_as_sent=settings.max_body,
+            body_unpacked=settings.max_unpacked,
+            most_rows=settings.max_rows,
+            cached_answers=settings.max_cached,
+        ),
+    )
+
+
+def _say_ready(settings: Settings, address: str, admin_words: str) -> None:
+    note.print(f"[bold]Backdrop is ready[/] at {address}")
+    note.print(f"  store        {without_credentials(settings.store)}", markup=False)
+    note.print(f"  admin token  {admin_words}", markup=False)
+    if settings.demo:
+        for line in demo.hints(address, str(test_token_file(settings.store))):
+            note.print(line, markup=False)
+
+
+def _say(text: str) -> None:
+    note.print(text, markup=False)
+
+
+def _say_nothing(_: object) -> None:
+    pass
+
+
+def _say_stopping(in_flight: int = 0) -> None:
     waiting = f", {in_flight} in flight" if in_flight else ""
     note.print(f"Stopping: no new requests{waiting}")
 
@@ -100,11 +136,6 @@ def _say_stopping(in_flight: int) -> None:
 def _refuse_sharing(settings: Settings, apis: Apis) -> None:
     """Raise Stop where several processes would be needed and the store is for one alone."""
     if settings.store != "memory:" and duckdb_path(settings.store) is None:
-        if settings.workers > 1:
-            raise Stop(
-                "one process has one worker: start as many processes as you need, each on a port "
-                "of its own (--workers 1)"
-            )
         return
     if apis != "both":
         raise Stop(
@@ -128,18 +159,6 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
         yield bound
 
 
-@contextmanager
-def _opened(open_store: Callable[[], Storage]) -> Iterator[Storage]:
-    try:
-        storage = open_store()
-    except BackdropError as error:
-        raise Stop(error.message) from error
-    try:
-        yield storage
-    finally:
-        storage.close()
-
-
 def _admin_token(settings: Settings, apis: Apis, bound: socket.socket) -> tuple[Secret | None, str]:
     """The admin token, and where it is, in words."""
     if apis == "read":
@@ -150,10 +169,3 @@ def _admin_token(settings: Settings, apis: Apis, bound: socket.socket) -> tuple[
         return None, f"none, so the admin API is off: set {variable('admin_token')}"
     path = admin_token_file(settings.store)
     return read_or_make_token(path), f"in the file {path}"
-
-
-def _fill_demo(storage: Storage, settings: Settings, url: str) -> list[str]:
-    """Make the demo's buckets; return what to try with them."""
-    path = test_token_file(settings.store)
-    demo.fill(storage, test_token=read_or_make_token(path).reveal())
-    return list(demo.hints(url, str(path)))
