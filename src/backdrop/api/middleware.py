@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import random
 import re
-import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -23,6 +23,14 @@ _TRACE = "backdrop"
 RawHeaders = Iterable[tuple[bytes, bytes]]
 AnswerError = Callable[[Scope, Exception, str], Response]
 """The answer to a request that raised, given the request's id."""
+
+
+def _new_id() -> str:
+    """To tell requests apart, not to keep anything from anyone.
+
+    The module's own generator is seeded anew in each forked process; one of ours would not be.
+    """
+    return f"{random.getrandbits(128):032x}"
 
 
 @dataclass(slots=True)
@@ -55,7 +63,7 @@ class Observed:
             await self._app(scope, receive, send)
             return
         given = Headers(scope=scope).get("request-id", "")
-        request_id = given if _is_request_id(given) else secrets.token_hex(16)
+        request_id = given if _is_request_id(given) else _new_id()
         scope[_TRACE] = request = Trace(request_id)
         status: int | None = None
         begun = time.perf_counter()
