@@ -40,7 +40,10 @@ CODES: Mapping[str, str] = {
     "`Authorization: Bearer <token>`.",
     "forbidden": "The token is good, but for another bucket, another scope, or records rather than "
     "administration: send the one that is for this.",
-    "storage_unavailable": "The store does not answer: nothing was changed; try again later.",
+    "storage_unavailable": "The store does not answer: nothing was changed; try again after "
+    "`Retry-After`.",
+    "outcome_unknown": "The store did not say whether it kept the write: it is whole, or not there "
+    "at all. Send it again if its records have an `_id` or get one by `auto_ids`; else look first.",
     "internal_error": "A fault of the server: report it with the answer's `request_id`.",
     "invalid_request": "What was asked for can't be understood: see what the message expects.",
     # bodies

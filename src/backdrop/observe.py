@@ -46,13 +46,29 @@ class ServerFault:
     exception: BaseException
 
 
-Observation: TypeAlias = Started | RequestAnswered | ServerFault
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerDied:
+    """A process that answered ended untold: another one begins in so many seconds.
+
+    `exit_code` is that of the process, or the signal that ended it, below zero. `reason` is there
+    where it could not start.
+    """
+
+    worker: int
+    pid: int
+    exit_code: int
+    reason: str | None
+    replaced_in: float
+
+
+Observation: TypeAlias = Started | RequestAnswered | ServerFault | WorkerDied
 Observe: TypeAlias = Callable[[Observation], None]
 
 _EVENTS: Mapping[type, tuple[str, str]] = {
     Started: ("info", "started"),
     RequestAnswered: ("info", "request"),
     ServerFault: ("error", "fault"),
+    WorkerDied: ("error", "worker_died"),
 }
 """Of each observation: the level and the name of its log line."""
 

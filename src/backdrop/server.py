@@ -14,7 +14,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from typing import Any
 
 from granian._granian import SocketHolder
@@ -44,7 +44,7 @@ _LOG_TO_STDERR = {
         "access": {"class": "logging.NullHandler"},
     }
 }
-_CUT_OFF_SECONDS = 5
+CUT_OFF_SECONDS = 5
 _SWITCH_SECONDS = 0.001
 """After which a thread that computes lets others go on. With Python's 5 ms, storing 500,000 records
 slows each other request by 25 ms; with 1 ms by 10.
@@ -83,6 +83,20 @@ def bind(host: str, port: int) -> socket.socket:
             ) from None
         raise CannotListen(f"can't listen on {host} port {port}: {error.strerror}") from None
     return bound
+
+
+def beside(bound: socket.socket) -> socket.socket:
+    """One more socket on the address of a bound one.
+
+    The kernel shares connections out among those of them that listen. Another server still can't
+    have the port: its own socket is not marked so.
+    """
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    another = socket.socket(bound.family, bound.type, bound.proto)
+    another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    another.bind(bound.getsockname())
+    return another
 
 
 def address_of(bound: socket.socket) -> str:
@@ -170,8 +184,9 @@ def run(
     stop_seconds: float,
     on_ready: Callable[[], None],
     on_stopping: Callable[[int], None],
+    stop_on: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
 ) -> bool:
-    """Answer requests on the socket until SIGTERM or SIGINT; return whether the stop was clean.
+    """Answer requests on the socket until a signal of `stop_on`; return whether the stop was clean.
 
     The socket is taken over, and closed.
 
@@ -183,7 +198,7 @@ def run(
     """
     _allow_many_files()
     sys.setswitchinterval(_SWITCH_SECONDS)
-    return asyncio.run(_run(app, bound, stop_seconds, on_ready, on_stopping))
+    return asyncio.run(_run(app, bound, stop_seconds, on_ready, on_stopping, stop_on))
 
 
 async def _run(
@@ -192,12 +207,13 @@ async def _run(
     stop_seconds: float,
     on_ready: Callable[[], None],
     on_stopping: Callable[[int], None],
+    stop_on: Sequence[signal.Signals],
 ) -> bool:
     loop = asyncio.get_running_loop()
     stop, hurry = asyncio.Event(), asyncio.Event()
     watched = _Watched(app, lambda: loop.call_soon(on_ready))
     server = _Server(watched, bound)
-    with _signals(loop, stop, hurry):
+    with _signals(loop, stop_on, stop, hurry):
         serving = loop.create_task(server.serve())
         stopped, hurried = loop.create_task(stop.wait()), loop.create_task(hurry.wait())
         await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -208,15 +224,19 @@ async def _run(
                 {serving, hurried}, timeout=stop_seconds, return_when=asyncio.FIRST_COMPLETED
             )
             watched.cut_off()
-            await asyncio.wait({serving}, timeout=_CUT_OFF_SECONDS)
+            await asyncio.wait({serving}, timeout=CUT_OFF_SECONDS)
         if serving.done() and serving.exception() is not None:
-            raise CannotStart(str(serving.exception())) from serving.exception()
+            reason = f"the server can't start: {serving.exception()}"
+            raise CannotStart(reason) from serving.exception()
         return not hurry.is_set()
 
 
 @contextlib.contextmanager
 def _signals(
-    loop: asyncio.AbstractEventLoop, stop: asyncio.Event, hurry: asyncio.Event
+    loop: asyncio.AbstractEventLoop,
+    numbers: Sequence[signal.Signals],
+    stop: asyncio.Event,
+    hurry: asyncio.Event,
 ) -> Iterator[None]:
     def handle(number: int) -> None:
         if stop.is_set():
@@ -224,7 +244,6 @@ def _signals(
             loop.remove_signal_handler(number)
         stop.set()
 
-    numbers = (signal.SIGTERM, signal.SIGINT)
     for number in numbers:
         loop.add_signal_handler(number, handle, number)
     try:

@@ -161,7 +161,8 @@ class Settings:
     )
     store: str = field(
         default="duckdb:backdrop.duckdb",
-        metadata=_as(_text, "URL", "where records are kept: duckdb:FILE or memory:"),
+        repr=False,  # it may hold a password
+        metadata=_as(_text, "URL", "where records are kept: duckdb:FILE, mongodb://… or memory:"),
     )
     workers: int = field(
         default=1,

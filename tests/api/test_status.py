@@ -28,6 +28,7 @@ def test_status_tells_whether_the_store_answers(desk: Desk, apis: str) -> None:
     assert (well.status_code, well.json()["status"]) == (200, "ok")
     ill = desk.clients(apis=apis, storage=Broken()).get("/_status")
     assert (ill.status_code, codes(ill)) == (503, ["storage_unavailable"])
+    assert ill.headers["Retry-After"] == "5"
     assert well.headers["Cache-Control"] == ill.headers["Cache-Control"] == "no-cache"
     assert any(isinstance(one, ServerFault) for one in desk.seen)
 

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, TypeAlias
 
-Step: TypeAlias = Literal["store", "drop", "unavailable", "fault", "hang", "refuse", "store late"]
+Step: TypeAlias = Literal[
+    "store", "drop", "unavailable", "unknown", "fault", "hang", "refuse", "store late"
+]
 """What is done with one POST: `drop` reads it and breaks off, `hang` never answers, `store late`
 waits for `go_on`, and `refuse` knows no token."""
 
@@ -56,6 +58,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif step == "unavailable":
             problem = {"code": "storage_unavailable", "message": "the store is away"}
             self._answer(503, {"message": "the store is away", "errors": [problem]})
+        elif step == "unknown":
+            problem = {"code": "outcome_unknown", "message": "the store did not say"}
+            self._answer(503, {"message": "the store did not say", "errors": [problem]})
         elif step == "refuse":
             problem = {"code": "unauthorized", "message": "this token is not known"}
             self._answer(401, {"message": "this token is not known", "errors": [problem]})

@@ -266,13 +266,13 @@ def test_what_was_not_stored_is_sent_again(tmp_path: Path) -> None:
 
 
 def test_what_replaces_itself_is_sent_again(tmp_path: Path) -> None:
-    with scripted_server("drop", "fault", "store") as server:
+    with scripted_server("drop", "fault", "unknown", "store") as server:
         done = _import(server.url, tmp_path, '{"_id":"1"}\n')
     assert done.returncode == 0, done.stderr
-    assert [step for step, _ in server.received] == ["drop", "fault", "store"]
+    assert [step for step, _ in server.received] == ["drop", "fault", "unknown", "store"]
 
 
-@pytest.mark.parametrize("step", ["drop", "fault"])
+@pytest.mark.parametrize("step", ["drop", "fault", "unknown"])
 def test_what_may_be_stored_is_not_sent_again(tmp_path: Path, step: Any) -> None:
     """Two commands are told: for when it was not stored, and for when it was."""
     with scripted_server("store", step) as server:

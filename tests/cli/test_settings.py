@@ -116,6 +116,7 @@ def test_secrets_show_themselves_nowhere() -> None:
     found = load_settings({"token": "very-secret-1"}, {"BACKDROP_ADMIN_TOKEN": "very-secret-2"})
     shown = f"{found!r} {found} {dataclasses.asdict(found)}"
     assert "very-secret" not in shown
+    assert "very-secret" not in repr(Settings(store="mongodb://user:very-secret@host/backdrop"))
     assert found.token is not None
     assert found.token.reveal() == "very-secret-1"
     assert found.token.place == "--token"

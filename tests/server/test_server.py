@@ -208,10 +208,8 @@ def test_the_commands_of_the_demo_work(tmp_path: Path) -> None:
     folder.mkdir()
     for known in (0, 1):
         with live_server("serve", "--demo", "--store", "duckdb:my store.db", cwd=folder) as server:
-            commands = [line for line in server.lines if line.startswith("  curl ")]
-            assert len(commands) == 5
             answers = []
-            for command in commands:
+            for command in _commands(server):
                 done = subprocess.run(
                     ["bash", "-c", command], cwd=folder, capture_output=True, check=True
                 )

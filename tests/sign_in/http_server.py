@@ -70,6 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # many may come at once
 
     def __init__(self, answering: Answering, port: int) -> None:
         super().__init__(("127.0.0.1", port), _Handler)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from backdrop.web.providers import Signon
-from backdrop.web.sign_in import LINK_LASTS, SignIn, make_link
+from backdrop.web.sign_in import LINK_LASTS, Link, SignIn, keep_link
 from tests.sign_in.conftest import Browser, Door, cookies_of, is_page
 from tests.sign_in.test_failures import REGISTRATION
 
@@ -24,7 +24,12 @@ def door() -> Door:
 
 def path_of(door: Door) -> str:
     """The path of a new link."""
-    return make_link(door.storage, door.sign_in, door.clock()).removeprefix(_OURS[0])
+    return kept(door, Link.new(door.clock()))
+
+
+def kept(door: Door, link: Link) -> str:
+    keep_link(door.storage, link)
+    return link.url(door.sign_in).removeprefix(_OURS[0])
 
 
 def here(door: Door, address: str = _OURS[0], **options: Any) -> Browser:
@@ -66,6 +71,16 @@ def test_a_link_is_good_for_an_hour(door: Door) -> None:
     door.clock.move(LINK_LASTS.total_seconds())
     assert is_page(here(door).get(path), 400, "too old")
     assert is_page(here(door).post(path), 400, "too old")
+
+
+def test_a_link_that_is_kept_again_stays_used_up(door: Door) -> None:
+    """As a worker does that begins in the place of one that died."""
+    link = Link.new(door.clock())
+    assert here(door).post(kept(door, link)).status_code == 303
+    assert is_page(here(door).post(kept(door, link)), 400, "used already")
+    unused = Link.new(door.clock())
+    kept(door, unused)
+    assert here(door).post(kept(door, unused)).status_code == 303
 
 
 @pytest.mark.parametrize("query", ["", "?key=", "?key=wrong", "?key=%00", "?key=x&key=y"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -28,6 +29,7 @@ _ARGUMENTS = (
     *("--replSet", "backdrop", "--bind_ip", "127.0.0.1", "--nounixsocket"),
     *("--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "128", "--quiet"),
     *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+    *("--setParameter", "enableTestCommands=1"),  # to have it fail where a test wants it to
     *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"),  # else a primary waits
 )
 _numbers = count()
@@ -61,28 +63,88 @@ def drop(url: str) -> None:
         client.drop_database(client.get_default_database().name)
 
 
+class Member:
+    """One `mongod`, which can be killed, started again, and stopped for a while."""
+
+    def __init__(self, binary: Path, folder: Path, port: int) -> None:
+        self.port = port
+        self._binary, self._data, self._log = binary, folder / str(port), folder / f"{port}.log"
+        self._data.mkdir()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Have it run."""
+        if self._process is not None:
+            return
+        arguments = ("--port", str(self.port), "--dbpath", self._data, *_ARGUMENTS)
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._binary, *arguments], stdout=log, stderr=subprocess.STDOUT
+            )
+
+    def kill(self) -> None:
+        self._send(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        self._send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._send(signal.SIGCONT)
+
+    def end(self) -> None:
+        self.resume()
+        self._send(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if self._process is not None:
+                self._process.wait(20)
+        self.kill()
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+
+class ReplicaSet:
+    """Members whose URL is `url`."""
+
+    def __init__(self, members: list[Member]) -> None:
+        self.members = members
+        hosts = ",".join(f"127.0.0.1:{member.port}" for member in members)
+        self.url = f"mongodb://{hosts}/?replicaSet=backdrop"
+
+    def primary(self) -> Member:
+        """The member that all others would be asked to write to, once there is one."""
+        with MongoClient[dict[str, object]](self.url, serverSelectionTimeoutMS=60_000) as client:
+            client.admin.command("ping")
+            found = client.primary
+        return next(member for member in self.members if found == ("127.0.0.1", member.port))
+
+
 @contextmanager
-def replica_set(members: int = 3) -> Iterator[str]:
-    """The URL of a replica set that lives as long as the context."""
+def members(number: int = 3) -> Iterator[ReplicaSet]:
+    """A replica set of one's own, to do to it what one likes."""
     binary = mongod()
-    with tempfile.TemporaryDirectory(prefix="backdrop-mongodb-") as folder:
-        ports = _free_ports(members)
-        processes = [_start(binary, Path(folder), port) for port in ports]
-        try:
-            _initiate(ports)
-            hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
-            url = f"mongodb://{hosts}/?replicaSet=backdrop"
-            with MongoClient[dict[str, object]](url, serverSelectionTimeoutMS=60_000) as client:
-                client.admin.command("ping")
-            yield url
-        finally:
-            for process in processes:
-                process.terminate()
-            for process in processes:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(20)
-                process.kill()
-                process.wait()
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="backdrop-mongodb-")))
+        ports = _free_ports(number)
+        running = [Member(binary, folder, port) for port in ports]
+        for member in running:
+            stack.callback(member.end)
+        _initiate(ports)
+        found = ReplicaSet(running)
+        found.primary()
+        yield found
+
+
+@contextmanager
+def replica_set(number: int = 3) -> Iterator[str]:
+    """The URL of a replica set that lives as long as the context."""
+    with members(number) as found:
+        yield found.url
 
 
 def _free_ports(number: int) -> list[int]:
@@ -93,25 +155,17 @@ def _free_ports(number: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def _start(binary: Path, folder: Path, port: int) -> subprocess.Popen[bytes]:
-    data = folder / str(port)
-    data.mkdir()
-    with (folder / f"{port}.log").open("wb") as log:
-        return subprocess.Popen(
-            [binary, "--port", str(port), "--dbpath", data, *_ARGUMENTS],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-
-
 def _initiate(ports: list[int]) -> None:
     members = [{"_id": place, "host": f"127.0.0.1:{port}"} for place, port in enumerate(ports)]
     quick = {"electionTimeoutMillis": 2_000, "heartbeatIntervalMillis": 500}
-    with MongoClient[dict[str, object]](
-        "127.0.0.1", ports[0], directConnection=True, serverSelectionTimeoutMS=60_000
-    ) as client:
-        config = {"_id": "backdrop", "members": members, "settings": quick}
-        client.admin.command("replSetInitiate", config)
+    for port in reversed(ports):  # all must be there before the first one asks the others
+        with MongoClient[dict[str, object]](
+            "127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=60_000
+        ) as client:
+            client.admin.command("ping")
+            if port == ports[0]:
+                config = {"_id": "backdrop", "members": members, "settings": quick}
+                client.admin.command("replSetInitiate", config)
 
 
 @pytest.fixture(scope="session")

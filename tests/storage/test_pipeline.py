@@ -15,6 +15,7 @@ from backdrop.api.params import parse_query
 from backdrop.domain.period import segments
 from backdrop.storage.mongodb.pipeline import (
     Pipeline,
+    Sums,
     select_fields,
     select_groups,
     select_records,
@@ -39,7 +40,10 @@ def compiled(question: str) -> str:
         if reduction == "set"
     ]
     if any(reduction == "sum" for _, reduction in query.reductions):
-        pipelines.append(select_groups(query, zone_segments, most_rows=1_000, scaled=True))
+        ways: tuple[Sums, ...] = ("split", "exact")
+        pipelines += [
+            select_groups(query, zone_segments, most_rows=1_000, sums=way) for way in ways
+        ]
     if len(zone_segments) > 1:
         pipelines.append(select_years(query))
     return "\n\n".join(map(_shown, pipelines))

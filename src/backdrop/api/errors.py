@@ -48,9 +48,14 @@ CODE_STATUSES: Mapping[str, int] = {
     **dict.fromkeys(CODES, STATUSES[InvalidRequest]),
     **{kind.default_code: status for kind, status in STATUSES.items()},
     "unsupported_content_encoding": STATUSES[UnsupportedMediaType],
+    "outcome_unknown": STATUSES[StorageUnavailable],
     FAULT_CODE: 500,
 }
 """The status of an answer whose errors have the code: what is nowhere else is a bad request."""
+
+
+RETRY_AFTER_SECONDS = 5
+"""What a client is told to wait where the store does not answer."""
 
 
 def status_of(error: Exception) -> int:
@@ -71,6 +76,8 @@ def error_answer(error: Exception, *, request_id: str) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = ", ".join(error.allowed)
+    if isinstance(error, StorageUnavailable):
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     body: dict[str, Any] = {"status": "error", "message": error.message}
     if isinstance(error, InvalidRecords):
         body["error_count"] = error.count

@@ -20,11 +20,17 @@ _is_request_id = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
 
 _TRACE = "backdrop"
 
-_numbers = random.Random()  # noqa: S311  to tell requests apart, not to keep anything from anyone
-
 RawHeaders = Iterable[tuple[bytes, bytes]]
 AnswerError = Callable[[Scope, Exception, str], Response]
 """The answer to a request that raised, given the request's id."""
+
+
+def _new_id() -> str:
+    """To tell requests apart, not to keep anything from anyone.
+
+    The module's own generator is seeded anew in each forked process; one of ours would not be.
+    """
+    return f"{random.getrandbits(128):032x}"
 
 
 @dataclass(slots=True)
@@ -57,7 +63,7 @@ class Observed:
             await self._app(scope, receive, send)
             return
         given = Headers(scope=scope).get("request-id", "")
-        request_id = given if _is_request_id(given) else f"{_numbers.getrandbits(128):032x}"
+        request_id = given if _is_request_id(given) else _new_id()
         scope[_TRACE] = request = Trace(request_id)
         status: int | None = None
         begun = time.perf_counter()

@@ -241,6 +241,8 @@ def _error(status: int) -> Json:
     }
     if status == 401:
         headers["WWW-Authenticate"] = _header("Bearer.")
+    if status == 503:
+        headers["Retry-After"] = _header("Seconds after which to try again.")
     content = {JSON: {"schema": error_schema(status)}}
     return {"description": _ERRORS[status], "headers": headers, "content": content}
 

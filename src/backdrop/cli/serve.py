@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 import typer
 
@@ -17,11 +20,13 @@ from backdrop.cli.output import Stop, note
 from backdrop.cli.sign_in import SIGN_IN, sign_in_of, sign_in_words
 from backdrop.cli.token_files import admin_token_file, read_or_make_token, test_token_file
 from backdrop.errors import BackdropError
-from backdrop.server import CannotListen, CannotStart, address_of, bind, is_loopback, run
+from backdrop.observe import json_lines
+from backdrop.server import App, CannotListen, CannotStart, address_of, bind, is_loopback, run
 from backdrop.settings import Secret, Settings, variable
 from backdrop.storage.open import duckdb_path, opener, without_credentials
 from backdrop.storage.port import Storage
-from backdrop.web.sign_in import SignIn
+from backdrop.web.sign_in import Link, SignIn, keep_link
+from backdrop.workers import STOP, run_workers
 
 _SERVER = ("host", "port", "store", "workers", "stop_seconds")
 _READING = ("max_rows", "max_cached")
@@ -54,53 +59,92 @@ def write(settings: Settings) -> None:
 
 def _serve(settings: Settings, apis: Apis) -> None:
     _refuse_sharing(settings, apis)
-    open_store, writes = opener(settings.store), apis != "read"
+    opener(settings.store)  # what is wrong with the URL shows before anything is made
     os.umask(0o077)  # the store, and what DuckDB puts beside it, is for its owner alone
     port = _DEFAULT_PORTS[apis] if settings.port is None else settings.port
-    with _bound(settings.host, port) as bound, _opened(open_store) as storage:
+    with _bound(settings.host, port) as bound:
         admin_token, admin_words = _admin_token(settings, apis, bound)
-        address = address_of(bound)
-        sign_in = sign_in_of(settings, address, local=is_loopback(bound)) if writes else SignIn()
-        hints = _fill_demo(storage, settings, address) if settings.demo else []
-        app = create_app(
-            storage=storage,
-            apis=apis,
-            admin_token=admin_token.reveal() if admin_token else None,
-            limits=Limits(
-                body_as_sent=settings.max_body,
-                body_unpacked=settings.max_unpacked,
-                upload=settings.max_upload,
-                most_rows=settings.max_rows,
-                cached_answers=settings.max_cached,
-            ),
-            sign_in=sign_in,
-            read_url=settings.read_url,
-        )
+        sign_in, link = _sign_in(settings, apis, bound)
+        words = {"admin token": admin_words, "sign-in": sign_in_words(sign_in, link)}
+        ready = partial(_say_ready, settings, address_of(bound), words)
+        test_token = read_or_make_token(test_token_file(settings.store)) if settings.demo else None
 
-        def ready() -> None:
-            note.print(f"[bold]Backdrop is ready[/] at {address}")
-            note.print(f"  store        {without_credentials(settings.store)}", markup=False)
-            note.print(f"  admin token  {admin_words}", markup=False)
-            if writes:
-                note.print(f"  sign-in      {sign_in_words(storage, sign_in)}", markup=False)
-            for line in hints:
-                note.print(line, markup=False)
+        def work(
+            number: int, listener: socket.socket, on_ready: Callable[[], None], **more: Any
+        ) -> bool:
+            say = _say if number == 0 else _say_nothing
+            try:
+                with closing(opener(settings.store, say=say)()) as storage:
+                    if test_token is not None and number == 0:
+                        demo.fill(storage, test_token=test_token.reveal())
+                    if link is not None and number == 0:
+                        keep_link(storage, link)
+                    app = _app(storage, settings, apis, admin_token, sign_in)
+                    seconds = settings.stop_seconds
+                    return run(app, listener, stop_seconds=seconds, on_ready=on_ready, **more)
+            except BackdropError as error:
+                raise CannotStart(error.message) from error
 
         try:
-            clean = run(
-                app,
-                bound,
-                stop_seconds=settings.stop_seconds,
-                on_ready=ready,
-                on_stopping=_say_stopping,
-            )
+            if settings.workers == 1:
+                clean = work(0, bound, ready, on_stopping=_say_stopping)
+            else:
+                clean = run_workers(
+                    partial(work, on_stopping=_say_nothing, stop_on=[STOP]),
+                    bound,
+                    settings.workers,
+                    stop_seconds=settings.stop_seconds,
+                    on_ready=ready,
+                    on_stopping=_say_stopping,
+                    observe=json_lines(),
+                )
         except CannotStart as error:
-            raise Stop(f"the server can't start: {error}") from error
+            raise Stop(str(error)) from error
     if not clean:
         raise typer.Exit(_FORCED)
 
 
-def _say_stopping(in_flight: int) -> None:
+def _app(
+    storage: Storage,
+    settings: Settings,
+    apis: Apis,
+    admin_token: Secret | None,
+    sign_in: SignIn | None,
+) -> App:
+    return create_app(
+        storage=storage,
+        apis=apis,
+        admin_token=admin_token.reveal() if admin_token else None,
+        limits=Limits(
+            body_as_sent=settings.max_body,
+            body_unpacked=settings.max_unpacked,
+            upload=settings.max_upload,
+            most_rows=settings.max_rows,
+            cached_answers=settings.max_cached,
+        ),
+        sign_in=sign_in,
+        read_url=settings.read_url,
+    )
+
+
+def _say_ready(settings: Settings, address: str, words: Mapping[str, str]) -> None:
+    note.print(f"[bold]Backdrop is ready[/] at {address}")
+    for name, text in {"store": without_credentials(settings.store), **words}.items():
+        note.print(f"  {name:<11}  {text}", markup=False)
+    if settings.demo:
+        for line in demo.hints(address, str(test_token_file(settings.store))):
+            note.print(line, markup=False)
+
+
+def _say(text: str) -> None:
+    note.print(text, markup=False)
+
+
+def _say_nothing(_: object) -> None:
+    pass
+
+
+def _say_stopping(in_flight: int = 0) -> None:
     waiting = f", {in_flight} in flight" if in_flight else ""
     note.print(f"Stopping: no new requests{waiting}")
 
@@ -108,11 +152,6 @@ def _say_stopping(in_flight: int) -> None:
 def _refuse_sharing(settings: Settings, apis: Apis) -> None:
     """Raise Stop where several processes would be needed and the store is for one alone."""
     if settings.store != "memory:" and duckdb_path(settings.store) is None:
-        if settings.workers > 1:
-            raise Stop(
-                "one process has one worker: start as many processes as you need, each on a port "
-                "of its own (--workers 1)"
-            )
         return
     if apis != "both":
         raise Stop(
@@ -136,18 +175,6 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
         yield bound
 
 
-@contextmanager
-def _opened(open_store: Callable[[], Storage]) -> Iterator[Storage]:
-    try:
-        storage = open_store()
-    except BackdropError as error:
-        raise Stop(error.message) from error
-    try:
-        yield storage
-    finally:
-        storage.close()
-
-
 def _admin_token(settings: Settings, apis: Apis, bound: socket.socket) -> tuple[Secret | None, str]:
     """The admin token, and where it is, in words."""
     if apis == "read":
@@ -160,8 +187,11 @@ def _admin_token(settings: Settings, apis: Apis, bound: socket.socket) -> tuple[
     return read_or_make_token(path), f"in the file {path}"
 
 
-def _fill_demo(storage: Storage, settings: Settings, url: str) -> list[str]:
-    """Make the demo's buckets; return what to try with them."""
-    path = test_token_file(settings.store)
-    demo.fill(storage, test_token=read_or_make_token(path).reveal())
-    return list(demo.hints(url, str(path)))
+def _sign_in(
+    settings: Settings, apis: Apis, bound: socket.socket
+) -> tuple[SignIn | None, Link | None]:
+    """How people sign in to the pages, if there are any, and the link for the first to do so."""
+    if apis == "read":
+        return None, None
+    sign_in = sign_in_of(settings, address_of(bound), local=is_loopback(bound))
+    return sign_in, Link.new(datetime.now(UTC)) if sign_in.links else None

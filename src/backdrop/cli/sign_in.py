@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from backdrop.cli.output import Stop
 from backdrop.domain.loopback import is_loopback_url
 from backdrop.settings import Settings, variable
-from backdrop.storage.port import Storage
 from backdrop.web.providers import OpenIdConnect, Provider, Registration, Signon
-from backdrop.web.sign_in import CALLBACK, SignIn, make_link
+from backdrop.web.sign_in import CALLBACK, Link, SignIn
 
 SIGN_IN = (
     "public_url",
@@ -69,11 +67,13 @@ def _provider(settings: Settings) -> Provider | None:
     return OpenIdConnect(connect or "", registration)
 
 
-def sign_in_words(storage: Storage, sign_in: SignIn) -> str:
-    """How to sign in, for the person who started the server."""
+def sign_in_words(sign_in: SignIn | None, link: Link | None) -> str:
+    """How to sign in, for the person who starts the server."""
+    if sign_in is None:
+        return "none: the read API has no pages"
     if sign_in.provider is not None:
         first = sign_in.addresses[0]
         return f"{first}/_user/sign_in, by {sign_in.provider.url} (back to {first}{CALLBACK})"
-    if not sign_in.links:
+    if link is None:
         return f"none: set {variable('oauth_base_url')} or {variable('oidc_discovery_url')}"
-    return f"{make_link(storage, sign_in, datetime.now(UTC))} (once, within an hour)"
+    return f"{link.url(sign_in)} (once, within an hour)"

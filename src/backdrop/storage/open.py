@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from backdrop.errors import InvalidRequest
 from backdrop.storage.port import Storage
@@ -21,7 +21,7 @@ def duckdb_path(url: str) -> Path | None:
     `duckdb:///abs.duckdb` is absolute; `duckdb:rel.duckdb` and `duckdb://rel.duckdb` are relative
     to the working folder.
     """
-    parts = urlsplit(url)
+    parts = _split(url)
     if parts.scheme != "duckdb":
         return None
     text = unquote(parts.netloc + parts.path)
@@ -32,12 +32,12 @@ def duckdb_path(url: str) -> Path | None:
 
 def is_mongodb(url: str) -> bool:
     """Whether the URL is one of MongoDB: a store that many processes can have open."""
-    return urlsplit(url).scheme in ("mongodb", "mongodb+srv")
+    return _split(url).scheme in ("mongodb", "mongodb+srv")
 
 
 def without_credentials(url: str) -> str:
     """The URL as it may be shown: without a user's name and password."""
-    parts = urlsplit(url)
+    parts = _split(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in url else url
 
 
@@ -46,8 +46,11 @@ def open_storage(url: str) -> Storage:
     return opener(url)()
 
 
-def opener(url: str) -> Callable[[], Storage]:
-    """What opens the store that the URL names. Raises InvalidRequest, before anything is opened."""
+def opener(url: str, *, say: Callable[[str], None] = lambda _: None) -> Callable[[], Storage]:
+    """What opens the store that the URL names. Raises InvalidRequest, before anything is opened.
+
+    `say` is told, for people, what has to be waited for then.
+    """
     if url == "memory:":
         from backdrop.storage.memory import MemoryStorage
 
@@ -60,5 +63,12 @@ def opener(url: str) -> Callable[[], Storage]:
     if is_mongodb(url):
         from backdrop.storage.mongodb.engine import MongoDBStorage
 
-        return partial(MongoDBStorage, url)
+        return partial(MongoDBStorage, url, say=say)
     raise InvalidRequest(f"there is no store {url.split(':')[0]!r}; expected {STORE_EXPECTED}")
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:  # whose message may hold a password
+        raise InvalidRequest(f"the store's URL is not one; expected {STORE_EXPECTED}") from None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeAlias
@@ -45,6 +45,7 @@ LOCAL_EMAIL = "admin@localhost"
 _ATTEMPT = "sign-in"
 """The kind of the entries of attempts, and the name of their cookie."""
 _LINK = "sign-in-link"
+_KNOWN_LINK = "known-sign-in-link"
 _HOME = "/_user"
 
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
@@ -150,7 +151,6 @@ async def _finish(sign_in: SignIn, request: Request, site: Site) -> Response:
     person = await sign_in.provider.person(attempt, query["code"])
     response = RedirectResponse(attempt.next, status_code=303, headers=HEADERS)
     await _enter(response, request, site, email=person.email, name=person.name)
-    set_cookie(response, request, site, "", name=_ATTEMPT)
     return response
 
 
@@ -185,11 +185,30 @@ def _own_path(path: str | None) -> str:
 # -- with a one-time link ---------------------------------------------------------------------
 
 
-def make_link(storage: Storage, sign_in: SignIn, now: datetime) -> str:
-    """A link that signs in an admin, once, within an hour, on this machine."""
-    key = secrets.token_urlsafe(32)
-    storage.put_entry(Entry(_LINK, hash_token(key), b"", now + LINK_LASTS))
-    return f"{sign_in.addresses[0]}/_user/link?key={key}"
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What signs in an admin, once, on the machine of the server."""
+
+    key: str = field(repr=False)
+    expires_at: datetime
+
+    @classmethod
+    def new(cls, now: datetime) -> Link:
+        return cls(secrets.token_urlsafe(32), now + LINK_LASTS)
+
+    def url(self, sign_in: SignIn) -> str:
+        return f"{sign_in.addresses[0]}/_user/link?key={self.key}"
+
+
+def keep_link(storage: Storage, link: Link) -> None:
+    """Have the link open the pages: the first time only, so that it stays used up once it is.
+
+    A worker that died keeps it again when another begins in its place.
+    """
+    known = Entry(_KNOWN_LINK, hash_token(link.key), b"", link.expires_at)
+    if storage.entry(known.kind, known.key) is None:
+        storage.put_entry(known)
+        storage.put_entry(Entry(_LINK, known.key, b"", link.expires_at))
 
 
 async def _ask(sign_in: SignIn, request: Request, site: Site) -> Response:

@@ -84,7 +84,7 @@ class Catalogue:
         """Make the bucket's document. DuplicateKeyError where its name or its address is taken."""
         self.buckets.insert_one(new_bucket(bucket, number, collection), session=session)
 
-    def change_settings(self, bucket: Bucket, held: Document) -> bool:
+    def change_settings(self, bucket: Bucket, held: Document, session: Session) -> bool:
         """Whether there is a document like `held`, which then has these settings.
 
         Raises DuplicateKeyError where another bucket has the address.
@@ -93,7 +93,7 @@ class Catalogue:
         change: Document = {"$set": settings, "$inc": {"changes": 1}}
         if "address" not in settings:
             change["$unset"] = {"address": ""}
-        return bool(self.buckets.update_one(held, change).matched_count)
+        return bool(self.buckets.update_one(held, change, session=session).matched_count)
 
     def refuse_taken(self, bucket: Bucket) -> None:
         """Raise Conflict where another bucket has this one's address."""

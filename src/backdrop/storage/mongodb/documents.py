@@ -47,11 +47,12 @@ def to_document(record: Record, place: int) -> Document:
 
 
 def to_record(document: Document) -> Record:
-    """The record of a document that was read without its place."""
-    record = {name: int(v) if type(v) is Int64 else v for name, v in document.items()}
-    for name in TIME_FIELDS & record.keys():
-        record[name] = instant(record[name])
-    return record
+    """The record of a document that was read without its place, and is used for nothing else."""
+    for name in TIME_FIELDS & document.keys():
+        document[name] = instant(document[name])
+    if Int64 in map(type, document.values()):
+        return {name: int(v) if type(v) is Int64 else v for name, v in document.items()}
+    return document
 
 
 def stored_value(value: Value) -> Any:

@@ -22,11 +22,10 @@ from backdrop.errors import NotFound, StorageUnavailable
 from backdrop.storage.mongodb.catalogue import Catalogue
 from backdrop.storage.mongodb.connection import (
     SOON,
+    Connection,
     Session,
-    connect,
-    driver_errors,
+    asks,
     is_too_large,
-    transact,
 )
 from backdrop.storage.mongodb.documents import (
     SEQUENCE,
@@ -65,6 +64,7 @@ class MongoDBStorage:
     """A store in one database of a replica set, which any number of processes may have open.
 
     `kept_for`: how long collections that were replaced stay for those that still read them.
+    `say` is told what has to be waited for when the store is opened.
     Raises StorageUnavailable where the database can't be opened, with the reason in its message.
     """
 
@@ -76,45 +76,46 @@ class MongoDBStorage:
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         kept_for: timedelta = timedelta(minutes=10),
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._client, self._database = connect(url)
+        self.connection = Connection(url)
+        self._database = self.connection.database
         self._catalogue = Catalogue(self._database, clock)
         self._buckets, self._tokens = self._catalogue.buckets, self._catalogue.tokens
         self._entries = self._catalogue.entries
         self._clock = clock
         self._shelves = Shelves(self._database, kept_for=kept_for)
         self._turns: dict[str, threading.Lock] = {}
+        self._with_floats: set[tuple[str, str]] = set()
         try:
-            with driver_errors():
-                self._catalogue.prepare()
-                self._shelves.sweep()
-        except StorageUnavailable:
-            self._client.close()
+            self.connection.open(self._prepare, say)
+        except BaseException:
+            self.connection.close()
             raise
 
     # -- buckets ----------------------------------------------------------------------------
 
-    @driver_errors()
+    @asks
     def buckets(self) -> list[Bucket]:
         return [to_bucket(document) for document in self._buckets.find().sort("_id", 1)]
 
-    @driver_errors()
+    @asks
     def bucket(self, name: str) -> Bucket:
         return to_bucket(self._catalogue.found(name))
 
-    @driver_errors()
+    @asks
     def bucket_at(self, data_group: str, data_type: str) -> Bucket:
         found = self._buckets.find_one({"address": address(data_group, data_type)})
         if found is None:
             raise NotFound(not_found(f"{data_group}/{data_type}"))
         return to_bucket(found)
 
-    @driver_errors()
+    @asks
     def put_bucket(self, bucket: Bucket, *, first_token: Token | None = None) -> bool:
         with self._turn(bucket.name):
             for _ in range(_TRIES):
                 try:
-                    if self._catalogue.change_settings(bucket, {"_id": bucket.name}):
+                    if self._change_settings(bucket, {"_id": bucket.name}):
                         return False
                     self._make(bucket, first_token)
                     return True
@@ -122,7 +123,7 @@ class MongoDBStorage:
                     self._catalogue.refuse_taken(bucket)
         raise StorageUnavailable("the store does not answer")
 
-    @driver_errors()
+    @asks
     def change_bucket(self, name: str, change: Callable[[Bucket], Bucket]) -> Bucket:
         with self._turn(name):
             for _ in range(_TRIES):
@@ -130,13 +131,13 @@ class MongoDBStorage:
                 bucket = change(to_bucket(found))
                 held = {key: found[key] for key in ("_id", "number", "settings")}
                 try:
-                    if self._catalogue.change_settings(bucket, held):
+                    if self._change_settings(bucket, held):
                         return bucket
                 except DuplicateKeyError:
                     self._catalogue.refuse_taken(bucket)
         raise StorageUnavailable("the store does not answer")
 
-    @driver_errors()
+    @asks
     def drop_bucket(self, name: str) -> None:
         def work(session: Session) -> None:
             found = self._buckets.find_one_and_delete({"_id": name}, session=session)
@@ -146,23 +147,26 @@ class MongoDBStorage:
             self._shelves.leave(found["collection"], session)
 
         with self._turn(name):
-            transact(self._client, work)
+            self.connection.transact(work)
         self._shelves.sweep()
 
-    @driver_errors()
+    @asks
     def state(self, name: str) -> BucketState:
         return to_state(self._catalogue.found(name))
 
     # -- tokens -----------------------------------------------------------------------------
 
-    @driver_errors()
+    @asks
     def tokens(self, bucket: str) -> list[Token]:
-        with self._client.start_session(snapshot=True) as session:
+        def work(session: Session) -> list[Token]:
             self._catalogue.found(bucket, session)
             found = map(to_token, self._tokens.find({"bucket": bucket}, session=session))
             return sorted(found, key=lambda token: (token.created_at, token.id))
 
-    @driver_errors()
+        with self.connection.reading(work) as tokens:
+            return tokens
+
+    @asks
     def add_token(self, token: Token) -> None:
         def work(session: Session) -> None:
             # A change of the bucket's document, so that it can't be dropped at the same time.
@@ -174,27 +178,31 @@ class MongoDBStorage:
             self._catalogue.insert_token(token, session)
 
         with self._turn(token.bucket):
-            transact(self._client, work)
+            self.connection.transact(work)
 
-    @driver_errors()
+    @asks
     def drop_token(self, bucket: str, token_id: str) -> None:
-        self._catalogue.found(bucket)
-        if not self._tokens.delete_one({"bucket": bucket, "id": token_id}).deleted_count:
-            raise NotFound(no_token(bucket, token_id))
+        def work(session: Session) -> None:
+            self._catalogue.found(bucket, session)
+            known = {"bucket": bucket, "id": token_id}
+            if not self._tokens.delete_one(known, session=session).deleted_count:
+                raise NotFound(no_token(bucket, token_id))
 
-    @driver_errors()
+        self.connection.transact(work)
+
+    @asks
     def token(self, token_hash: str) -> Token | None:
         found = self._tokens.find_one({"_id": token_hash})
         return None if found is None else to_token(found)
 
-    @driver_errors()
+    @asks
     def token_used(self, token_hash: str, now: datetime) -> None:
         used = {"$set": {"last_used_at": microseconds(now)}}
         self._tokens.with_options(write_concern=SOON).update_one({"_id": token_hash}, used)
 
     # -- writing ----------------------------------------------------------------------------
 
-    @driver_errors()
+    @asks
     def save(self, bucket: str, records: Records) -> None:
         ids = () if records.ids_are_new else records.ids
 
@@ -218,13 +226,13 @@ class MongoDBStorage:
                 self._save_by_copy(bucket, records)
                 return
             try:
-                transact(self._client, work)
+                self.connection.transact(work)
             except OperationFailure as error:
                 if not is_too_large(error):
                     raise
                 self._save_by_copy(bucket, records)
 
-    @driver_errors()
+    @asks
     def replace(self, bucket: str, records: Records) -> None:
         refuse_too_many_fields(records.columns)
         with self._turn(bucket):
@@ -237,7 +245,7 @@ class MongoDBStorage:
             self._switch({"_id": bucket, "number": number}, name, contents)
         self._shelves.sweep()
 
-    @driver_errors()
+    @asks
     def update(self, bucket: str, record_id: str, change: Callable[[Record], Record]) -> None:
         def work(session: Session) -> None:
             before = self._catalogue.write(bucket, session, stored=1)
@@ -252,9 +260,9 @@ class MongoDBStorage:
             shelf.replace_one({"_id": record_id}, document, session=session)
 
         with self._turn(bucket):
-            transact(self._client, work)
+            self.connection.transact(work)
 
-    @driver_errors()
+    @asks
     def delete(self, bucket: str, record_id: str) -> None:
         def work(session: Session) -> None:
             before = self._catalogue.write(bucket, session, records=-1)
@@ -263,58 +271,72 @@ class MongoDBStorage:
                 raise NotFound(no_record(bucket, record_id))
 
         with self._turn(bucket):
-            transact(self._client, work)
+            self.connection.transact(work)
 
     # -- reading ----------------------------------------------------------------------------
 
     @contextmanager
     def records(self, bucket: str, query: Query, *, with_fields: bool = False) -> Iterator[Reading]:
-        with driver_errors(), self._snapshot(bucket) as snapshot:
+        def work(session: Session) -> Reading:
+            snapshot = self._snapshot(bucket, session)
             fields = snapshot.fields(query) if with_fields else ()
             pages = snapshot.pages(query)
             first = list(islice(pages, 1))  # what can go wrong shows before the first page
-            yield Reading(chain(first, pages), fields)
+            return Reading(chain(first, pages), fields)
 
-    @driver_errors()
+        with self.connection.asked(), self.connection.reading(work) as reading:
+            yield reading
+
+    @asks
     def count_held(self, bucket: str, ids: Sequence[str]) -> int:
-        with self._snapshot(bucket) as snapshot:
-            return sum(map(snapshot.count, chunks(ids)))
+        def work(session: Session) -> int:
+            return sum(map(self._snapshot(bucket, session).count, chunks(ids)))
 
-    @driver_errors()
+        with self.connection.reading(work) as count:
+            return count
+
+    @asks
     def groups(self, bucket: str, query: Query, *, most_rows: int) -> Groups:
-        with self._snapshot(bucket) as snapshot:
-            return snapshot.groups(query, most_rows)
+        def work(session: Session) -> Groups:
+            return self._snapshot(bucket, session).groups(query, most_rows)
+
+        with self.connection.reading(work) as groups:
+            return groups
 
     # -- entries ----------------------------------------------------------------------------
 
-    @driver_errors()
+    @asks
     def put_entry(self, entry: Entry) -> None:
         document = from_entry(entry)
         self._entries.replace_one({"_id": document["_id"]}, document, upsert=True)
 
-    @driver_errors()
+    @asks
     def entry(self, kind: str, key: str) -> Entry | None:
         return self._unexpired(self._entries.find_one({"_id": entry_id(kind, key)}))
 
-    @driver_errors()
+    @asks
     def entries(self, kind: str) -> list[Entry]:
         found = map(self._unexpired, self._entries.find({"kind": kind}).sort("key", 1))
         return [entry for entry in found if entry is not None]
 
-    @driver_errors()
+    @asks
     def take_entry(self, kind: str, key: str) -> Entry | None:
         return self._unexpired(self._entries.find_one_and_delete({"_id": entry_id(kind, key)}))
 
     # -- the store itself -------------------------------------------------------------------
 
-    @driver_errors()
+    @asks
     def check(self) -> None:
         self._catalogue.answers()
 
     def close(self) -> None:
-        self._client.close()
+        self.connection.close()
 
     # -- within -----------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        self._catalogue.prepare()
+        self._shelves.sweep()
 
     def _turn(self, bucket: str) -> threading.Lock:
         """What the writers of one bucket in this process wait for.
@@ -323,6 +345,11 @@ class MongoDBStorage:
         puts the writes of all processes into one order.
         """
         return self._turns.setdefault(bucket, threading.Lock())
+
+    def _change_settings(self, bucket: Bucket, held: Document) -> bool:
+        return self.connection.transact(
+            lambda session: self._catalogue.change_settings(bucket, held, session)
+        )
 
     def _unexpired(self, document: Document | None) -> Entry | None:
         entry = None if document is None else to_entry(document)
@@ -337,7 +364,7 @@ class MongoDBStorage:
             if first_token is not None:
                 self._catalogue.insert_token(first_token, session)
 
-        transact(self._client, work)
+        self.connection.transact(work)
 
     def _switch(self, held: Document, name: str, contents: Document) -> None:
         """Make the new collection the bucket's, in one step; NotFound where none is `held`."""
@@ -349,7 +376,7 @@ class MongoDBStorage:
             self._shelves.put(name, session)
             self._shelves.leave(before["collection"], session)
 
-        transact(self._client, work)
+        self.connection.transact(work)
 
     def _save_by_copy(self, bucket: str, records: Records) -> None:
         """Save what is too much for one transaction: all records into a new collection."""
@@ -376,8 +403,6 @@ class MongoDBStorage:
             return
         raise StorageUnavailable("the store does not answer")
 
-    @contextmanager
-    def _snapshot(self, bucket: str) -> Iterator[Snapshot]:
-        with self._client.start_session(snapshot=True) as session:
-            shelf = self._database[self._catalogue.found(bucket, session)["collection"]]
-            yield Snapshot(shelf, session)
+    def _snapshot(self, bucket: str, session: Session) -> Snapshot:
+        shelf = self._database[self._catalogue.found(bucket, session)["collection"]]
+        return Snapshot(shelf, session, self._with_floats)

@@ -16,7 +16,7 @@ from backdrop.domain.reduce import add, finite, greatest, least
 from backdrop.domain.shape import Groups
 from backdrop.domain.values import Value, order_key, shown
 from backdrop.storage.mongodb.documents import Document, read_value
-from backdrop.storage.mongodb.pipeline import SCALE, cell, period_key
+from backdrop.storage.mongodb.pipeline import SCALE, Sums, cell, key_names, period_key
 from backdrop.storage.port import not_a_number
 
 Identity = tuple[Any, ...]
@@ -25,10 +25,13 @@ Identity = tuple[Any, ...]
 def to_groups(
     query: Query,
     rows: Sequence[Document],
-    sets: Mapping[str, Iterable[Document]],
     zone_segments: Sequence[Segment],
+    sets: Mapping[str, Iterable[Document]],
 ) -> Groups:
-    """What the rows say, and those of the sets by field."""
+    """What the rows say, and those of the `sets` by field, where the rows have none."""
+    names = key_names(query)
+    if len(names) == 1:
+        rows = [{**row, "_id": {names[0]: row["_id"]}} for row in rows]
     values = {field: _by_group(query, field, found) for field, found in sets.items()}
     return Groups(
         keys=tuple(
@@ -40,7 +43,7 @@ def to_groups(
         reduced={
             (field, reduction): (
                 [values[field].get(_identity(query, row), []) for row in rows]
-                if reduction == "set"
+                if field in values and reduction == "set"
                 else [_readers[reduction](field, _parts(row, place)) for row in rows]
             )
             for place, (field, reduction) in enumerate(query.reductions)
@@ -56,14 +59,18 @@ def _starts(
     return [start[key] for key in keys]
 
 
-def overflowed(query: Query, rows: Iterable[Document]) -> bool:
-    """Whether a sum of floats is past the largest float, or was on its way."""
-    sums = [
-        cell(place, "floats")
-        for place, (_, reduction) in enumerate(query.reductions)
-        if reduction == "sum"
-    ]
-    return any(not math.isfinite(row[name]) for row in rows for name in sums)
+def dearer_sums(query: Query, rows: Sequence[Document], sums: Sums) -> Sums | None:
+    """How to sum instead, where these rows show that this way was not enough."""
+    places = [place for place, (_, reduction) in enumerate(query.reductions) if reduction == "sum"]
+    if sums == "exact" or not any(_is_short(row, place) for place in places for row in rows):
+        return None
+    return "split" if sums == "plain" else "exact"
+
+
+def _is_short(row: Document, place: int) -> bool:
+    """Whether integers became a float, or floats more than the largest, if only on the way."""
+    floats = row.get(cell(place, "floats"), 0)
+    return isinstance(row[cell(place, "integers")], float) or not math.isfinite(floats)
 
 
 def _identity(query: Query, row: Document) -> Identity:
@@ -92,18 +99,19 @@ def _count(_field: str, parts: Mapping[str, Any]) -> int:
 
 
 def _sum(field: str, parts: Mapping[str, Any]) -> int | float | None:
-    """A sum of no value at all is the integer 0, and no Decimal128 and no float."""
-    if parts["others"] is not None:
+    """A sum of no float is the integer 0, and so is one of no integer."""
+    most, integers, floats = parts["most"], parts["integers"], parts.get("floats")
+    if isinstance(most, (str, bool)):
         raise not_a_number(field)
-    integers, floats = parts["integers"], parts["floats"]
-    numbers: list[int | float] = []
+    if most is None:
+        return None
     if isinstance(integers, Decimal128):
-        numbers.append(int(integers.to_decimal()))
-    if isinstance(floats, float):
-        if not math.isfinite(floats) and "scaled" in parts:
-            floats = parts["scaled"] / SCALE
-        numbers.append(finite(floats))
-    return add(numbers)
+        integers = int(integers.to_decimal())
+    if not isinstance(floats, float):
+        return add([int(integers)])
+    if not math.isfinite(floats) and "scaled" in parts:
+        floats = parts["scaled"] / SCALE
+    return add([finite(floats), *([int(integers)] if integers else [])])
 
 
 def _extreme(pick: Callable[[Iterable[Value]], Value]) -> Callable[..., Value]:
@@ -114,10 +122,15 @@ def _extreme(pick: Callable[[Iterable[Value]], Value]) -> Callable[..., Value]:
     return read
 
 
+def _set(field: str, parts: Mapping[str, Any]) -> list[Value]:
+    return [read_value(field, value) for value in parts["values"] if value is not None]
+
+
 _readers: Mapping[Reduction, Callable[[str, Mapping[str, Any]], Any]] = {
     "count": _count,
     "sum": _sum,
+    "set": _set,
     "min": _extreme(least),
     "max": _extreme(greatest),
 }
-"""Of each reduction but the set: its field and its parts in a row -> its cell."""
+"""Of each reduction: its field and its parts in a row -> its cell."""

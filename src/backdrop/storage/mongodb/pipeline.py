@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from bson import Int64
 
@@ -140,33 +140,46 @@ def select_fields(query: Query) -> Pipeline:
 
 # -- groups --------------------------------------------------------------------------------------
 
+Sums: TypeAlias = Literal["plain", "split", "exact"]
+
 SCALE = 2.0**-64
 """What floats are scaled down by where their sum overflowed on its way: a power of two."""
 
 
 def select_groups(
-    query: Query, zone_segments: Sequence[Segment], *, most_rows: int, scaled: bool = False
+    query: Query,
+    zone_segments: Sequence[Segment],
+    *,
+    most_rows: int,
+    sums: Sums = "plain",
+    with_sets: bool = True,
 ) -> Pipeline:
     """A row for each group, `most_rows` and one more at the most.
 
-    Its `_id` holds the period's key as `p` and the values of `group_by` as `k0`, `k1`, …; `count`
-    is the number of records. The reductions stand under the names of `cells`, but for the sets.
+    Its `_id` is, or holds where there are several, the values of `key_names`; `count` is the
+    number of records. The reductions stand under the names of `cell`.
     """
+    accumulate = _accumulate | {"sum": _sums[sums]}
     accumulators: dict[str, Any] = {"count": {"$sum": 1}}
     for place, (field, reduction) in enumerate(query.reductions):
-        for part, expression in _accumulate[reduction](f"${field}").items():
-            accumulators[cell(place, part)] = expression
-        if scaled and reduction == "sum":
-            down = {"$multiply": [_only(f"${field}", "double"), SCALE]}
-            accumulators[cell(place, "scaled")] = {"$sum": down}
-    group = {"_id": _keys(query, zone_segments), **accumulators}
-    return [*_match(query, *_present(query)), {"$group": group}, {"$limit": most_rows + 1}]
+        if with_sets or reduction != "set":
+            for part, expression in accumulate[reduction](f"${field}").items():
+                accumulators[cell(place, part)] = expression
+    keys = _keys(query, zone_segments)
+    paths = [f"_id.{name}" for name in keys] if len(keys) > 1 else ["_id"]
+    return [
+        *_match(query),
+        {"$group": {"_id": keys if len(keys) > 1 else keys[key_names(query)[0]], **accumulators}},
+        # Records that lack a key are left out here: it costs less than to look at each of them.
+        {"$match": {path: {"$ne": None} for path in paths}},
+        {"$limit": most_rows + 1},
+    ]
 
 
 def select_set(query: Query, field: str, zone_segments: Sequence[Segment]) -> Pipeline:
-    """A row for each value of the field in each group: `_id` as in `select_groups`, and `v`.
+    """A row for each value of the field in each group: `_id` holds its keys, and it as `v`.
 
-    Apart from the groups, because a set within a group's document is bounded by its 16 MB.
+    Where the sets are too large for the documents of the groups, which are bounded by 16 MB.
     """
     present = [*_present(query), {field: {"$ne": None}}]
     return [
@@ -181,6 +194,12 @@ def select_years(query: Query) -> Pipeline:
     return [*_match(query, {TIMESTAMP: {"$gte": 0}}), {"$group": {"_id": year}}]
 
 
+def key_names(query: Query) -> list[str]:
+    """Of the keys of a group: `p` is the period's, `k0`, `k1`, … the values of `group_by`."""
+    periods = ["p"] if query.period else []
+    return [*periods, *(f"k{place}" for place in range(len(query.group_by)))]
+
+
 def cell(place: int, part: str) -> str:
     """The name under which a part of the reduction at that place stands in a row."""
     return f"r{place}_{part}"
@@ -193,15 +212,18 @@ def _present(query: Query) -> list[Stage]:
 
 
 def _keys(query: Query, zone_segments: Sequence[Segment]) -> dict[str, Expression]:
-    keys: dict[str, Expression] = {}
-    if query.period is not None:
-        keys["p"] = _period_key(query.period, zone_segments)
-    return keys | {f"k{place}": f"${field}" for place, field in enumerate(query.group_by)}
+    periods = [_period_key(query.period, zone_segments)] if query.period else []
+    values = [*periods, *(f"${field}" for field in query.group_by)]
+    return dict(zip(key_names(query), values, strict=True))
 
 
 def _is(path: str, *types: str) -> Expression:
     kind = {"$type": path}
     return {"$eq": [kind, types[0]]} if len(types) == 1 else {"$in": [kind, list(types)]}
+
+
+def _unless(path: str, *types: str) -> Expression:
+    return {"$cond": [_is(path, *types), None, path]}
 
 
 def _only(path: str, *types: str) -> Expression:
@@ -211,15 +233,9 @@ def _only(path: str, *types: str) -> Expression:
 
 _INTEGER = ("int", "long")
 
-_accumulate: Mapping[Reduction, Callable[[str], dict[str, Expression]]] = {
+_accumulate: dict[Reduction, Callable[[str], dict[str, Expression]]] = {
     "count": lambda path: {"all": {"$sum": {"$cond": [{"$lte": [path, None]}, 0, 1]}}},
-    "sum": lambda path: {
-        # Exact to 34 digits: the sum of longs is a double past 64 bits.
-        "integers": {"$sum": {"$cond": [_is(path, *_INTEGER), {"$toDecimal": path}, None]}},
-        "floats": {"$sum": _only(path, "double")},
-        "others": {"$max": {"$cond": [_is(path, "bool", "string"), 1, None]}},
-    },
-    "set": lambda _: {},
+    "set": lambda path: {"values": {"$addToSet": path}},
     # BSON's order puts booleans after strings, and takes whichever of 1 and 1.0 comes first.
     "min": lambda path: {
         "any": {"$min": path},
@@ -229,10 +245,28 @@ _accumulate: Mapping[Reduction, Callable[[str], dict[str, Expression]]] = {
     "max": lambda path: {
         "any": {"$max": path},
         "integer": {"$max": _only(path, *_INTEGER)},
-        "other": {"$max": {"$cond": [_is(path, "bool"), None, path]}},
+        "other": {"$max": _unless(path, "bool")},
     },
 }
-"""Of each reduction: the field's path -> what is accumulated for it, by part."""
+"""Of each reduction but the sum: the field's path -> what is accumulated for it, by part."""
+
+_sums: Mapping[Sums, Callable[[str], dict[str, Expression]]] = {
+    # A double where any value is one, or where it is past 64 bits.
+    "plain": lambda path: {"integers": {"$sum": path}, "most": {"$max": path}},
+    "split": lambda path: {
+        "integers": {"$sum": _unless(path, "double")},
+        "floats": {"$sum": _only(path, "double")},
+        "most": {"$max": path},  # strings and booleans come after numbers
+    },
+    # Decimals have 34 digits; floats scaled down don't pass the largest one on their way.
+    "exact": lambda path: {
+        "integers": {"$sum": {"$cond": [_is(path, *_INTEGER), {"$toDecimal": path}, None]}},
+        "floats": {"$sum": _only(path, "double")},
+        "scaled": {"$sum": {"$multiply": [_only(path, "double"), SCALE]}},
+        "most": {"$max": path},
+    },
+}
+"""Ways to sum, each dearer than the one before, and right where that one shows that it is not."""
 
 
 # -- periods -------------------------------------------------------------------------------------

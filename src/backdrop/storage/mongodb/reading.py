@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 from pymongo.collection import Collection
+from pymongo.errors import OperationFailure
 
 from backdrop.domain.period import Segment, segments
 from backdrop.domain.period_key import (
@@ -19,11 +20,12 @@ from backdrop.domain.period_key import (
 from backdrop.domain.query import Equals, Query
 from backdrop.domain.shape import Groups
 from backdrop.domain.values import ID, TIMESTAMP, Record
-from backdrop.storage.mongodb.connection import Session
+from backdrop.storage.mongodb.connection import Session, is_too_large_a_group
 from backdrop.storage.mongodb.documents import Document, to_record
-from backdrop.storage.mongodb.groups import overflowed, to_groups
+from backdrop.storage.mongodb.groups import dearer_sums, to_groups
 from backdrop.storage.mongodb.pipeline import (
     Pipeline,
+    Sums,
     select_fields,
     select_groups,
     select_records,
@@ -39,11 +41,18 @@ Ends = tuple[datetime, datetime] | None
 
 
 class Snapshot:
-    """One bucket's collection, read in a session of one moment."""
+    """One bucket's collection, read in a session of one moment.
 
-    def __init__(self, shelf: Collection[Document], session: Session) -> None:
+    `with_floats` remembers, from one reading to the next, collections and fields whose plain sums
+    were not enough: it saves the attempt.
+    """
+
+    def __init__(
+        self, shelf: Collection[Document], session: Session, with_floats: set[tuple[str, str]]
+    ) -> None:
         self._shelf = shelf
         self._session = session
+        self._with_floats = with_floats
 
     def pages(self, query: Query) -> Iterator[Sequence[Record]]:
         """The records of a raw query."""
@@ -67,18 +76,34 @@ class Snapshot:
         ends = self._ends() if query.period or query.start or query.end else None
         natural = _reads_most(query, ends)
         offsets = self._offsets(query, ends)
-        rows = list(self._run(select_groups(query, offsets, most_rows=most_rows), natural=natural))
+
+        def rows_of(sums: Sums, *, with_sets: bool) -> list[Document]:
+            pipeline = select_groups(
+                query, offsets, most_rows=most_rows, sums=sums, with_sets=with_sets
+            )
+            return list(self._run(pipeline, natural=natural))
+
+        summed = {(self._shelf.name, f) for f, reduction in query.reductions if reduction == "sum"}
+        sums: Sums = "plain" if summed.isdisjoint(self._with_floats) else "split"
+        sets: dict[str, Iterator[Document]] = {}
+        try:
+            rows = rows_of(sums, with_sets=True)
+        except OperationFailure as error:
+            fields = [field for field, reduction in query.reductions if reduction == "set"]
+            if not fields or not is_too_large_a_group(error):
+                raise
+            rows = rows_of(sums, with_sets=False)
+            sets = {
+                field: self._run(select_set(query, field, offsets), natural=natural)
+                for field in fields
+            }
         if len(rows) > most_rows:
             raise too_many_rows(most_rows)
-        if overflowed(query, rows):
-            scaled = select_groups(query, offsets, most_rows=most_rows, scaled=True)
-            rows = list(self._run(scaled, natural=natural))
-        sets = {
-            field: self._run(select_set(query, field, offsets), natural=natural)
-            for field, reduction in query.reductions
-            if reduction == "set"
-        }
-        return to_groups(query, rows, sets, offsets)
+        while dearer := dearer_sums(query, rows, sums):
+            sums = dearer
+            self._with_floats |= summed
+            rows = rows_of(sums, with_sets=not sets)
+        return to_groups(query, rows, offsets, sets)
 
     def _run(self, pipeline: Pipeline, *, natural: bool = False) -> Iterator[Document]:
         options: dict[str, Any] = {"hint": {"$natural": 1}} if natural else {}
