@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
@@ -44,10 +44,12 @@ from backdrop.storage.mongodb.documents import (
     to_token,
 )
 from backdrop.storage.mongodb.reading import Snapshot
+from backdrop.storage.mongodb.restoring import restoring
 from backdrop.storage.mongodb.shelves import Shelves
 from backdrop.storage.port import (
     BucketState,
     Reading,
+    Restore,
     no_record,
     no_token,
     not_found,
@@ -56,6 +58,8 @@ from backdrop.storage.port import (
 
 _MOST_IN_A_TRANSACTION = 25_000
 """Records. With twice as many known ones, a server of the smallest cache never gets done."""
+
+_BY_KIND = (("kind", 1), ("key", 1))
 
 _TRIES = 10
 """How often a step is begun again that others keep getting ahead of."""
@@ -137,10 +141,9 @@ class MongoDBStorage:
     @driver_errors()
     def drop_bucket(self, name: str) -> None:
         def work(session: Session) -> None:
-            found = self._buckets.find_one_and_delete({"_id": name}, session=session)
+            found = self._catalogue.drop(name, session)
             if found is None:
                 raise NotFound(not_found(name))
-            self._tokens.delete_many({"bucket": name}, session=session)
             self._shelves.leave(found["collection"], session)
 
         with self._turn(name):
@@ -263,6 +266,14 @@ class MongoDBStorage:
         with self._turn(bucket):
             transact(self._client, work)
 
+    @contextmanager
+    def restoring(
+        self, bucket: Bucket, *, tokens: Sequence[Token], last_written: datetime | None
+    ) -> Iterator[Restore]:
+        parts = self._client, self._database, self._catalogue, self._shelves
+        with driver_errors(), restoring(*parts, bucket, tokens, last_written) as put:
+            yield put
+
     # -- reading ----------------------------------------------------------------------------
 
     @contextmanager
@@ -272,6 +283,11 @@ class MongoDBStorage:
             pages = snapshot.pages(query)
             first = list(islice(pages, 1))  # what can go wrong shows before the first page
             yield Reading(chain(first, pages), fields)
+
+    @contextmanager
+    def stored(self, bucket: str) -> Iterator[Reading]:
+        with driver_errors(), self._snapshot(bucket) as snapshot:
+            yield Reading(snapshot.stored())
 
     @driver_errors()
     def groups(self, bucket: str, query: Query, *, most_rows: int) -> Groups:
@@ -293,6 +309,10 @@ class MongoDBStorage:
     def entries(self, kind: str) -> list[Entry]:
         found = map(self._unexpired, self._entries.find({"kind": kind}).sort("key", 1))
         return [entry for entry in found if entry is not None]
+
+    @driver_errors()
+    def lasting_entries(self) -> list[Entry]:
+        return list(map(to_entry, self._entries.find({"expires_at": None}).sort(_BY_KIND)))
 
     @driver_errors()
     def take_entry(self, kind: str, key: str) -> Entry | None:
