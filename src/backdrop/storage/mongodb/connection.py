@@ -100,7 +100,7 @@ def connect(url: str) -> tuple[MongoClient[dict[str, Any]], Records]:
     try:
         client: MongoClient[dict[str, Any]] = MongoClient(url, retryWrites=True, **options)
     except (PyMongoError, ValueError) as error:
-        raise StorageUnavailable(f"can't use the store's URL: {error}") from error
+        raise StorageUnavailable(f"can't use the store's URL: {_reason(url, error)}") from None
     try:
         hello = client.admin.command("hello")
         _check(hello)
@@ -143,6 +143,13 @@ def _check(hello: dict[str, Any]) -> None:
             "can't open the store: transactions take a replica set (one of one member will do: "
             "start mongod with --replSet, and call rs.initiate() once)"
         )
+
+
+def _reason(url: str, error: Exception) -> str:
+    """The driver quotes what stands after a `/`, which may be half of a password."""
+    if "@" in urlsplit(url).path:
+        return "its user's name and password must be percent-encoded: / is %2F, and @ is %40"
+    return str(error)
 
 
 def _first_line(error: Exception) -> str:
