@@ -110,9 +110,8 @@ def _refuse_clashes(
         if destination.entry(entry.kind, entry.key) is not None
     ]
     if clashes:
-        raise Conflict(
-            f"the destination has these, and not as the source has: {', '.join(clashes)}"
-        )
+        whose = " and ".join(clashes)
+        raise Clashes(f"nothing was copied: the destination has its own {whose}")
 
 
 def _compare(source: Storage, destination: Storage, name: str, progress: Progress) -> Outcome:
