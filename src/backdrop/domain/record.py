@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
@@ -12,7 +13,7 @@ from types import NoneType
 from typing import Any
 
 from backdrop.domain.bucket import Bucket
-from backdrop.domain.table import ABSENT, Records, last_of_each_id, pivoted
+from backdrop.domain.table import ABSENT, Absent, Records, last_of_each_id, pivoted
 from backdrop.domain.times import format_instant, parse_instant, parse_instants
 from backdrop.domain.values import (
     FIELD_EXPECTED,
@@ -67,7 +68,10 @@ def _names(raw_rows: Sequence[Any]) -> Iterable[Any]:
     Raises InvalidRecords where the table of them would be too large: with names that were never
     meant to be so many, or one that is mostly gaps.
     """
-    names = dict.fromkeys(chain.from_iterable(row for row in raw_rows if isinstance(row, dict)))
+    rows = [row for row in raw_rows if isinstance(row, dict)]
+    names = dict.fromkeys(rows[0] if rows else ())
+    if len(set().union(*rows)) > len(names):  # which takes a third of the time of what follows
+        names = dict.fromkeys(chain.from_iterable(rows))
     if len(names) > MOST_FIELDS + len(RESERVED_FIELDS):
         raise InvalidRecords(
             f"nothing was stored: the records have {len(names):,} different fields, and a bucket "
@@ -251,10 +255,12 @@ def _parse_column(name: str, column: Sequence[Any]) -> Sequence[Any] | None:
             _check_name(name)
         except _Wrong:
             return None
-    given = column if ABSENT not in column else [one for one in column if one is not ABSENT]
-    kinds = set(map(type, given))
+    given, kinds = column, set(map(type, column))
+    if Absent in kinds:
+        kinds.remove(Absent)
+        given = [one for one in column if one is not ABSENT]
     if name in TIME_FIELDS:
-        return _parse_times(column) if kinds == {str} else None
+        return _parse_times(column, given) if kinds == {str} else None
     if not (kinds <= _PLAIN_KINDS and _are_in_range(given, kinds)):
         return None
     if name == ID and not (kinds == {str} and _are_ids(given)):
@@ -262,16 +268,19 @@ def _parse_column(name: str, column: Sequence[Any]) -> Sequence[Any] | None:
     return column
 
 
+_white_space = re.compile(r"\s").search
 _PLAIN_KINDS = {str, int, float, bool, NoneType}
 
 
-def _parse_times(column: Sequence[Any]) -> Sequence[Any] | None:
+def _parse_times(column: Sequence[Any], given: Sequence[str]) -> Sequence[Any] | None:
     try:
-        if ABSENT not in column:
-            return parse_instants(column)
-        return [one if one is ABSENT else parse_instant(one) for one in column]
+        times = parse_instants(given)
     except ValueError:
         return None
+    if given is column:
+        return times
+    following = iter(times)
+    return [one if one is ABSENT else next(following) for one in column]
 
 
 def _are_in_range(given: Sequence[Any], kinds: set[type]) -> bool:
@@ -291,8 +300,9 @@ def _are_in_range(given: Sequence[Any], kinds: set[type]) -> bool:
 
 
 def _are_ids(texts: Sequence[str]) -> bool:
-    """Whether each has 1 to 512 characters and no white space: then blanks part them again."""
-    return max(map(len, texts)) <= MOST_ID_CHARACTERS and " ".join(texts).split() == list(texts)
+    """Whether each has 1 to 512 characters and no white space."""
+    all_fit = all(texts) and max(map(len, texts)) <= MOST_ID_CHARACTERS
+    return all_fit and _white_space("".join(texts)) is None
 
 
 def _made_ids(columns: Mapping[str, Sequence[Any]], fields: Sequence[str]) -> list[str] | None:

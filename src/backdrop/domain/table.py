@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from operator import itemgetter
 from typing import Any, Final, TypeAlias, final
 
 from backdrop.domain.values import ID, Record
@@ -67,7 +68,10 @@ class Records:
 
 
 def pivoted(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[str, list[Any]]:
-    """The rows by columns, one for each of `names`."""
+    """The rows by columns, one for each of `names`, which are all that they have."""
+    names = tuple(names)
+    if set(map(len, rows)) == {len(names)}:  # no row lacks a field
+        return {name: list(map(itemgetter(name), rows)) for name in names}
     return {name: [row.get(name, ABSENT) for row in rows] for name in names}
 
 

@@ -14,11 +14,12 @@ EXPECTED = (
     "a time such as 2013-01-31, 2013-01-31T09:30, 2013-01-31T09:30:00Z or 2013-01-31T09:30:00+01:00"
 )
 
-_is_instant = re.compile(
+_INSTANT = (
     r"\d{4}-\d\d-\d\d"
-    r"(?:[T ](?:[01]\d|2[0-3]):\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?[0-5]\d)?)?",
-    re.ASCII,
-).fullmatch
+    r"(?:[T ](?:[01]\d|2[0-3]):\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?[0-5]\d)?)?"
+)
+_is_instant = re.compile(_INSTANT, re.ASCII).fullmatch
+_are_instants = re.compile(f"(?:{_INSTANT}\n)*+", re.ASCII).fullmatch
 
 
 def parse_instant(text: str, *, zone: tzinfo = UTC) -> datetime:
@@ -41,12 +42,12 @@ def parse_instant(text: str, *, zone: tzinfo = UTC) -> datetime:
 
 def parse_instants(texts: Sequence[str]) -> list[datetime]:
     """The instants of a column, each as `parse_instant` reads it in UTC. Raises ValueError."""
-    if not all(map(_is_instant, texts)):
+    if not _are_instants("\n".join([*texts, ""])):  # one with a line break fails further down
         raise ValueError(f"expected {EXPECTED}")
-    return [
-        one if one.tzinfo is UTC else parse_instant(text)
-        for text, one in zip(texts, map(datetime.fromisoformat, texts), strict=True)
-    ]
+    read = list(map(datetime.fromisoformat, texts))
+    if {one.tzinfo for one in read} == {UTC}:
+        return read
+    return list(map(parse_instant, texts))
 
 
 def format_instant(instant: datetime) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import duckdb
 from rbloom import Bloom
@@ -39,15 +40,13 @@ class KnownIds:
             self._filters[-1].update(ids)
             self._room -= len(ids)
 
-    def maybe_held(self, ids: Iterable[str]) -> list[str]:
+    def maybe_held(self, ids: Sequence[str]) -> list[str]:
         """Those of the ids that may have been added; all of them while not `complete`."""
         if not self.complete:
             return list(ids)
         with self._lock:
-            if len(self._filters) == 1:
-                only = self._filters[0]
-                return [one for one in ids if one in only]
-            return [one for one in ids if any(one in bloom for bloom in self._filters)]
+            held = ([one for one in ids if one in bloom] for bloom in self._filters)
+            return list(set(chain.from_iterable(held)))
 
 
 class IdsByTable:
@@ -79,7 +78,7 @@ class IdsByTable:
     def add(self, table: str, ids: Sequence[str]) -> None:
         self._known[table].add(ids)
 
-    def maybe_held(self, table: str, ids: Iterable[str]) -> list[str]:
+    def maybe_held(self, table: str, ids: Sequence[str]) -> list[str]:
         known = self._known[table]
         if not known.complete and table not in self._readers:
             reader = threading.Thread(target=self._read, args=(table, known), daemon=True)

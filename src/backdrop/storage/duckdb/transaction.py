@@ -231,7 +231,7 @@ class Transaction:
         if len(records):
             sequence = range(self._sequence, self._sequence + len(records))
             self._sequence = sequence.stop
-            batch = {SEQUENCE: pa.array(sequence, pa.int64())}
+            batch = {SEQUENCE: pa.arange(sequence.start, sequence.stop)}
             batch |= {table.columns[key]: column for key, column in columns.items()}
             self._connection.register("batch", pa.table(batch))
             names = ", ".join(map(quoted, batch))
