@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import chain, islice
 
 from pymongo.errors import DuplicateKeyError, OperationFailure
@@ -270,8 +271,9 @@ class MongoDBStorage:
     def restoring(
         self, bucket: Bucket, *, tokens: Sequence[Token], last_written: datetime | None
     ) -> Iterator[Restore]:
-        parts = self._client, self._database, self._catalogue, self._shelves
-        with driver_errors(), restoring(*parts, bucket, tokens, last_written) as put:
+        transacted = partial(transact, self._client)
+        parts = self._database, self._catalogue, self._shelves
+        with driver_errors(), restoring(transacted, *parts, bucket, tokens, last_written) as put:
             yield put
 
     # -- reading ----------------------------------------------------------------------------

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
-from pymongo import MongoClient
 from pymongo.errors import DuplicateKeyError
 
 from backdrop.domain.bucket import Bucket
@@ -14,15 +13,15 @@ from backdrop.domain.table import Records
 from backdrop.domain.token import Token
 from backdrop.storage.mongodb.catalogue import Catalogue
 from backdrop.storage.mongodb.connection import Records as Database
-from backdrop.storage.mongodb.connection import Session, driver_errors, transact
-from backdrop.storage.mongodb.documents import Document, new_bucket, stored_value, to_documents
+from backdrop.storage.mongodb.connection import Session, driver_errors
+from backdrop.storage.mongodb.documents import new_bucket, stored_value, to_documents
 from backdrop.storage.mongodb.shelves import Shelves
 from backdrop.storage.port import Restore, refuse_too_many_fields
 
 
 @contextmanager
 def restoring(
-    client: MongoClient[Document],
+    transact: Callable[[Callable[[Session], None]], None],
     database: Database,
     catalogue: Catalogue,
     shelves: Shelves,
@@ -30,7 +29,7 @@ def restoring(
     tokens: Sequence[Token],
     last_written: datetime | None,
 ) -> Iterator[Restore]:
-    """What `Storage.restoring` is, in this database."""
+    """What `Storage.restoring` is, in this database. `transact` does its work in a transaction."""
     catalogue.refuse_taken(bucket, tokens)
     number, name = catalogue.number(), shelves.new()
     fields: dict[str, None] = {}
@@ -61,7 +60,7 @@ def restoring(
             catalogue.insert_token(token, session)
 
     try:
-        transact(client, work)
+        transact(work)
     except DuplicateKeyError:
         catalogue.refuse_taken(bucket, tokens)
         raise
