@@ -230,9 +230,9 @@ def test_a_source_that_is_written_meanwhile_is_told_from_its_copy() -> None:
     source, destination = MemoryStorage(), MemoryStorage()
     late = iter([batch({"_id": "late"})])
 
-    def progress(name: str, _: int) -> None:
+    def progress(*_: object) -> None:
         for records in late:
-            source.save(name, records)
+            source.save("more", records)
 
     for name in ("more", "things"):
         source.put_bucket(Bucket(name=name))

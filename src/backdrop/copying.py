@@ -18,7 +18,7 @@ from backdrop.errors import Conflict
 from backdrop.storage.port import Storage
 
 Progress: TypeAlias = Callable[[str, int], None]
-"""Called with a bucket's name and how many of its records were read since the last time."""
+"""Called with what is done, such as `copying flights`, and how many more records were read."""
 
 _MOST_RECORDS = 10_000
 _MOST_BYTES = 8 * 2**20
@@ -130,7 +130,9 @@ def _copy(source: Storage, destination: Storage, name: str, progress: Progress) 
         source.stored(name) as pages,
         destination.restoring(source.bucket(name), tokens=tokens, last_written=last_written) as put,
     ):
-        for batch in _batches(pages, checksum, lambda records: progress(name, records)):
+        for batch in _batches(
+            pages, checksum, lambda records: progress(f"copying {name}", records)
+        ):
             put(batch)
     here = checksum.of(_outside(source, name))
     there = _read(destination, name, progress)
@@ -182,7 +184,7 @@ def _read(storage: Storage, name: str, progress: Progress) -> Contents:
     with storage.stored(name) as pages:
         for page in pages:
             checksum.add(page)
-            progress(name, len(page))
+            progress(f"comparing {name}", len(page))
     return checksum.of(_outside(storage, name))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -95,7 +96,8 @@ def test_a_copy_that_was_killed_goes_on(folder: Path, mongodb_url: str) -> None:
         process = start(*command, cwd=folder)
         wait_for_a_bucket(watching)
         process.kill()
-        assert process.wait() == -9
+        process.communicate()
+        assert process.returncode == -9
         there = contents(watching)
         assert 0 < len(there) - 1 < BUCKETS
         assert all(there[name] == whole[name] for name in there.keys() - {"entries"})
@@ -116,17 +118,34 @@ def test_a_copy_into_a_file_that_was_killed_goes_on(folder: Path, seconds: float
     process = start(*command, cwd=folder)
     time.sleep(seconds)
     process.kill()
-    process.wait()
+    process.communicate()
     there = contents_of(f"duckdb://{folder}/copy.duckdb")
     assert all(there[name] == whole[name] for name in there.keys() - {"entries"})
     assert run(*command, cwd=folder).returncode == 0
     assert contents_of(f"duckdb://{folder}/copy.duckdb") == whole
 
 
+def test_an_interrupted_copy_says_how_to_go_on(folder: Path, mongodb_url: str) -> None:
+    """Ctrl-C is no fault, and leaves nothing half there."""
+    with closing(open_storage(mongodb_url)) as watching:
+        process = start("copy", "duckdb:flights.duckdb", mongodb_url, cwd=folder)
+        wait_for_a_bucket(watching)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        assert (process.returncode, errors.count(b"Interrupted")) == (130, 1), errors
+        assert {watching.state(one.name).records for one in watching.buckets()} == {
+            FLIGHTS_A_BUCKET
+        }
+
+
 def start(*arguments: str, cwd: Path) -> subprocess.Popen[bytes]:
-    quiet = subprocess.DEVNULL
-    command = [BACKDROP, *arguments]
-    return subprocess.Popen(command, cwd=cwd, env=clean_environment(), stdout=quiet, stderr=quiet)
+    return subprocess.Popen(
+        [BACKDROP, *arguments],
+        cwd=cwd,
+        env=clean_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
 
 
 def wait_for_a_bucket(storage: Storage) -> None:
@@ -194,6 +213,7 @@ def test_an_empty_source_is_taken_for_a_mistake(tmp_path: Path) -> None:
     open_storage(f"duckdb://{tmp_path}/empty.duckdb").close()
     done = run("copy", "duckdb:empty.duckdb", "duckdb:b.duckdb", cwd=tmp_path)
     assert (done.returncode, "holds nothing" in done.stderr) == (1, True)
+    assert not (tmp_path / "b.duckdb").exists()
 
 
 def test_no_password_is_printed(folder: Path, mongodb_url: str) -> None:
@@ -227,5 +247,6 @@ def test_a_bucket_is_seen_only_whole(folder: Path, mongodb_url: str) -> None:
                     seen.add(watching.state(f"flights-{number}").records)
                 except NotFound:
                     seen.add(None)
+        process.communicate()
         assert process.returncode == 0
     assert seen == {None, FLIGHTS_A_BUCKET}

@@ -47,7 +47,7 @@ def copy(
     """
     _refuse_urls(source, destination)
     os.umask(0o077)  # a store that is made is for its owner alone
-    with _opened("source", source) as here, _opened("destination", destination) as there:
+    with _filled(source) as here, _opened("destination", destination) as there:
         outcomes = _copied(here, there, replacing=replace)
         _show(outcomes)
         _say_entries(here, there)
@@ -83,17 +83,24 @@ def _opened(role: str, url: str) -> Iterator[Storage]:
         yield storage
 
 
+@contextmanager
+def _filled(url: str) -> Iterator[Storage]:
+    """The source, which holds something."""
+    with _opened("source", url) as storage:
+        if not storage.buckets() and not storage.lasting_entries():
+            raise Stop("the source holds nothing: is its URL right?")
+        yield storage
+
+
 def _copied(source: Storage, destination: Storage, *, replacing: bool) -> list[Outcome]:
     states = [source.state(bucket.name) for bucket in source.buckets()]
-    if not states and not source.lasting_entries():
-        raise Stop("the source holds nothing: is its URL right?")
     read, at = 0, ""
     with reporting(2 * sum(state.records for state in states)) as report:
 
-        def progress(name: str, records: int) -> None:
+        def progress(at_work: str, records: int) -> None:
             nonlocal read, at
-            read, at = read + records, f"{name}: "
-            report(name, read, read)
+            read, at = read + records, f"{at_work}: "
+            report(at_work, read, read)
 
         try:
             return list(copy_store(source, destination, replacing=replacing, progress=progress))
