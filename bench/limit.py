@@ -40,9 +40,7 @@ def _text(time_: datetime) -> str:
 class _Table:
     def __init__(self, path: str) -> None:
         self.connection = duckdb.connect(path)
-        self.connection.execute(
-            "CREATE TABLE IF NOT EXISTS" + CREATE.removeprefix("\nCREATE TABLE")
-        )
+        self.connection.execute(CREATE)
 
     def insert(self, body: bytes) -> None:
         rows = msgspec.json.decode(body)

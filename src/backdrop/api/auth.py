@@ -1,14 +1,18 @@
-"""Who may do what: bearer tokens, and the buckets that they open. To be called in worker threads.
+"""Who may do what: bearer tokens, and the buckets that they open.
 
-The admin token opens the admin API alone: for records it is a token of another door (403).
+To be called in worker threads, but for `looked_up`. The admin token opens the admin API alone: for
+records it is a token of another door (403).
 """
 
 from __future__ import annotations
 
 import hmac
 import re
+from collections.abc import Callable
 from datetime import timedelta
+from typing import TypeVar
 
+from anyio.to_thread import run_sync
 from starlette.requests import Request
 
 from backdrop.api.middleware import trace
@@ -18,10 +22,19 @@ from backdrop.domain.token import Scope, Token, hash_token
 from backdrop.errors import Forbidden, NotFound, Unauthorized
 from backdrop.storage.port import not_found
 
+T = TypeVar("T")
+
 _bearer = re.compile(r"bearer +([\x21-\x7e]+) *", re.IGNORECASE).fullmatch
 
 _UNKNOWN = "this token is not known, or not any more"
 USE_NOTED_EVERY = timedelta(seconds=60)
+
+
+async def looked_up(find: Callable[[Request, Site], T], request: Request, site: Site) -> T:
+    """What `find` returns: at once where the store's state is at hand, else from a thread."""
+    if site.storage.state_is_at_hand:
+        return find(request, site)
+    return await run_sync(find, request, site)
 
 
 def writable_bucket(request: Request, site: Site) -> Bucket:

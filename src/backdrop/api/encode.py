@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import chain
+from types import NoneType
 from typing import Any, TypeAlias
 
 import anyio
@@ -45,17 +46,16 @@ def json_answer(
 
 def encode_rows(rows: Rows) -> bytes:
     """The rows as they stand between an array's brackets."""
-    return _encoder.encode([_with_texts(row) for row in rows])[1:-1]
+    for name in TIME_FIELDS:
+        if any(type(row.get(name)) is datetime for row in rows):  # only records hold times
+            rows = [_with_text(row, name) for row in rows]
+    return _encoder.encode(rows)[1:-1]
 
 
-def _with_texts(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The row with its times in the form in which they are given back. Only records hold times."""
-    times = {
-        name: format_instant(row[name])
-        for name in TIME_FIELDS
-        if isinstance(row.get(name), datetime)
-    }
-    return {**row, **times} if times else row
+def _with_text(row: dict[str, Any], name: str) -> dict[str, Any]:
+    """The row with that time in the form in which it is given back."""
+    time = row.get(name)
+    return row | {name: format_instant(time)} if type(time) is datetime else row
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +85,17 @@ def csv_form(columns: Sequence[str]) -> Form:
 
 def _csv_lines(columns: Sequence[str], rows: Rows) -> bytes:
     text = io.StringIO()
-    cells = ([_cell(row.get(column)) for column in columns] for row in rows)
-    csv.writer(text, lineterminator="\r\n").writerows(cells)
+    cells = (_cells([row.get(column) for row in rows]) for column in columns)
+    csv.writer(text, lineterminator="\r\n").writerows(zip(*cells, strict=True))
     return text.getvalue().encode()
+
+
+def _cells(column: Sequence[Any]) -> Sequence[Any]:
+    return column if set(map(type, column)) <= _AS_THEY_ARE else list(map(_cell, column))
+
+
+_AS_THEY_ARE = {str, int, NoneType}
+"""The types that the csv module writes as they should stand."""
 
 
 def _cell(value: Any) -> Any:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Literal, TypeVar, cast
 from urllib.parse import unquote_to_bytes
 from zoneinfo import ZoneInfo
@@ -66,19 +67,35 @@ def parse_query(
     Raises InvalidQuery with every problem (the first `MOST_PROBLEMS_LISTED`), each with its
     `parameter`.
     """
+    read = _checked if len(query_string) <= _MOST_REMEMBERED else _checked.__wrapped__
+    found = read(query_string, timezone)
+    try:
+        return _asked(found, _window(found, now, most_rows))
+    except OverflowError:
+        message = "the range leaves the calendar: expected years 1 to 9999"
+        parameter = "duration" if found.has("duration") else "end_at"
+        raise _invalid([_problem("invalid_range", message, parameter)]) from None
+
+
+@lru_cache(maxsize=256)
+def _checked(query_string: bytes, timezone: str) -> _Found:
+    """What was given, without a problem: the part that is the same at any time."""
     problems: list[Problem] = []
     found = _read_values(_read_texts(query_string, problems), ZoneInfo(timezone), problems)
     for rule in _RULES:
         problems.extend(rule(found))
-    if not problems:
-        try:
-            return _asked(found, _window(found, now, most_rows))
-        except OverflowError:
-            message = "the range leaves the calendar: expected years 1 to 9999"
-            parameter = "duration" if found.has("duration") else "end_at"
-            problems.append(_problem("invalid_range", message, parameter))
+    if problems:
+        raise _invalid(problems)
+    return found
+
+
+_MOST_REMEMBERED = 2_000
+"""Bytes of a query string: longer ones are read anew each time."""
+
+
+def _invalid(problems: Sequence[Problem]) -> InvalidQuery:
     listed = problems[:MOST_PROBLEMS_LISTED]
-    raise InvalidQuery(problems[0].message, problems=listed, count=len(problems))
+    return InvalidQuery(problems[0].message, problems=listed, count=len(problems))
 
 
 def _problem(code: str, message: str, parameter: str) -> Problem:

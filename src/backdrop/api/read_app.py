@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette.responses import Response
 
 from backdrop.answer import answer
-from backdrop.api.auth import readable_bucket
+from backdrop.api.auth import looked_up, readable_bucket
 from backdrop.api.caching import cache_control, etag_of, has_etag
 from backdrop.api.encode import (
     CSV,
@@ -27,13 +28,31 @@ from backdrop.api.status import get_buckets_status, get_status
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.protection import problems
 from backdrop.errors import InvalidQuery, NotFound
+from backdrop.storage.port import BucketState
 
 
 async def get_bucket(request: Request, site: Site) -> Response:
-    return await run_sync(_answer, request, site, limiter=site.readers)
+    asked = await looked_up(_understood, request, site)
+    known = _known_answer(asked, request, site)
+    if known is not None:
+        return known
+    return await run_sync(_answer, asked, site, limiter=site.readers)
 
 
-def _answer(request: Request, site: Site) -> Response:
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What is asked, of which state of which bucket."""
+
+    asked: Asked
+    state: BucketState
+    etag: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"ETag": self.etag, "Cache-Control": cache_control(self.state.bucket)}
+
+
+def _understood(request: Request, site: Site) -> _Question:
     state = site.storage.state(readable_bucket(request, site).name)
     asked = parse_query(
         request.scope["query_string"],
@@ -42,15 +61,30 @@ def _answer(request: Request, site: Site) -> Response:
         most_rows=site.limits.most_rows,
     )
     _refuse_forbidden(asked, state.bucket)
-    etag = etag_of(asked, state)
-    headers = {"ETag": etag, "Cache-Control": cache_control(state.bucket)}
-    if has_etag(request.headers.get("if-none-match"), etag):
-        return Response(status_code=304, headers=headers)
-    headers |= _extra_headers(asked, state.bucket)
+    return _Question(asked, state, etag_of(asked, state))
+
+
+def _known_answer(question: _Question, request: Request, site: Site) -> Response | None:
+    """The answer where it costs no query: the client has it, or it is kept here."""
+    if has_etag(request.headers.get("if-none-match"), question.etag):
+        return Response(status_code=304, headers=question.headers)
+    body = site.answers.get(question.etag)
+    return None if body is None else _kept(question, body)
+
+
+def _kept(question: _Question, body: bytes) -> Response:
+    asked, bucket = question.asked, question.state.bucket
+    headers = question.headers | _extra_headers(asked, bucket)
+    return Response(body, headers=headers, media_type=_MEDIA_TYPES[asked.format])
+
+
+def _answer(question: _Question, site: Site) -> Response:
+    asked, state, etag = question.asked, question.state, question.etag
     with site.answers.making(etag):
         body = site.answers.get(etag)
         if body is not None:
-            return Response(body, headers=headers, media_type=_MEDIA_TYPES[asked.format])
+            return _kept(question, body)
+        headers = question.headers | _extra_headers(asked, state.bucket)
         response = _computed(asked, state.bucket, site, headers)
         if _version(site, state.bucket) != state.version:
             # A write came between: this may be its answer, which has another ETag.

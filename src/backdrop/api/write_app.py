@@ -6,7 +6,7 @@ from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette.responses import Response
 
-from backdrop.api.auth import writable_bucket
+from backdrop.api.auth import looked_up, writable_bucket
 from backdrop.api.body import parse_row, parse_rows, read_records_body, unpack
 from backdrop.api.encode import json_answer
 from backdrop.api.routes import BUCKET, RECORD, Resources, Site
@@ -23,7 +23,7 @@ async def put_records(request: Request, site: Site) -> Response:
 
 
 async def _store(request: Request, site: Site, *, replace: bool) -> Response:
-    bucket = await run_sync(writable_bucket, request, site)
+    bucket = await looked_up(writable_bucket, request, site)
     body = await read_records_body(request, site.limits)
 
     def store() -> Receipt:
@@ -34,7 +34,7 @@ async def _store(request: Request, site: Site, *, replace: bool) -> Response:
 
 
 async def patch_record(request: Request, site: Site) -> Response:
-    bucket = await run_sync(writable_bucket, request, site)
+    bucket = await looked_up(writable_bucket, request, site)
     body = await read_records_body(request, site.limits)
 
     def merge() -> Receipt:

@@ -52,4 +52,4 @@ def parse_instants(texts: Sequence[str]) -> list[datetime]:
 
 def format_instant(instant: datetime) -> str:
     """`2013-01-01T00:00:00+00:00`, with `.ffffff` where the microseconds are not zero."""
-    return instant.astimezone(UTC).isoformat()
+    return (instant if instant.tzinfo is UTC else instant.astimezone(UTC)).isoformat()

@@ -52,6 +52,8 @@ class _Shelf:
 class MemoryStorage:
     """A store that lives as long as its process. See `Storage` for what each method does."""
 
+    state_is_at_hand = True
+
     def __init__(self, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._clock = clock
         self._lock = threading.RLock()

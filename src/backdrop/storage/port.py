@@ -62,7 +62,12 @@ class Storage(Protocol):
 
     Those that write records raise InvalidRecords (code `too_many_fields`) where the bucket would
     have more than `MOST_FIELDS`.
+
+    `state_is_at_hand`: whether `bucket`, `bucket_at`, `state`, `token` and `token_used` answer from
+    memory, so that an event loop may call them.
     """
+
+    state_is_at_hand: bool
 
     # -- buckets ----------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from backdrop.domain.table import Absent, Records
+from backdrop.domain.table import ABSENT, Absent, Records
 from backdrop.domain.values import Record, Value
 from backdrop.storage.duckdb.catalogue import Kind
 
@@ -62,18 +62,27 @@ def _utc(value: datetime) -> datetime:
 
 def to_records(rows: Sequence[Sequence[Any]], columns: Sequence[tuple[str, Kind]]) -> list[Record]:
     """The records that rows of the columns (a (field, kind) each) stand for."""
-    read: list[tuple[int, str, Callable[[Any], Value] | None]] = [
-        (place, field, _READ.get(kind)) for place, (field, kind) in enumerate(columns)
+    names: list[str] = []
+    cells: list[Sequence[Any]] = []
+    complete = True
+    for (field, kind), column in zip(columns, zip(*rows, strict=True), strict=False):
+        lacking = column.count(None)
+        if lacking == len(rows):
+            continue
+        complete = complete and not lacking
+        convert = _READ.get(kind)
+        names.append(field)
+        if convert is not None:
+            cells.append([ABSENT if one is None else convert(one) for one in column])
+        else:
+            cells.append([ABSENT if one is None else one for one in column] if lacking else column)
+    table = zip(*cells, strict=True)
+    if complete:  # the usual case: each field is of one kind, and every record has them all
+        return [dict(zip(names, row, strict=True)) for row in table]
+    return [
+        {name: value for name, value in zip(names, row, strict=True) if value is not ABSENT}
+        for row in table
     ]
-    records = []
-    for row in rows:
-        record: Record = {}
-        for place, field, convert in read:
-            value = row[place]
-            if value is not None:
-                record[field] = convert(value) if convert else value
-        records.append(record)
-    return records
 
 
 _READ: Mapping[Kind, Callable[[Any], Value]] = {"time": _utc, "null": lambda _: None}

@@ -72,6 +72,8 @@ class DuckDBStorage:
     Raises StorageUnavailable where the file can't be opened, with the reason in its message.
     """
 
+    state_is_at_hand = True
+
     def __init__(
         self,
         path: Path,

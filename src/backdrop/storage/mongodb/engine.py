@@ -73,6 +73,8 @@ class MongoDBStorage:
     Raises StorageUnavailable where the database can't be opened, with the reason in its message.
     """
 
+    state_is_at_hand = False
+
     def __init__(
         self,
         url: str,
