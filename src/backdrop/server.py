@@ -46,8 +46,8 @@ _LOG_TO_STDERR = {
 }
 CUT_OFF_SECONDS = 5
 _SWITCH_SECONDS = 0.001
-"""After which a thread that computes lets others go on. With Python's 5 ms, storing 500,000 records
-slows each other request by 25 ms; with 1 ms by 10.
+"""After which a thread that computes lets others go on. While 500,000 records are stored, every
+twentieth read of others takes 130 ms with Python's own 5 ms, and 40 with this.
 """
 
 
