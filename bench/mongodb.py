@@ -14,7 +14,7 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -181,8 +181,11 @@ def _measure(server: Backdrop, url: str, records: int) -> list[Row]:
         target = f"/records?{query}"
         if not _same(httpx2.get(server.url + target, timeout=600).json(), by_hand.ask(method)[1]):
             raise SystemExit(f"{what}: the answers differ")
-        ask: Callable[[], float] = lambda target=target: server.get_all(target, times=1).p50  # type: ignore[misc]
-        mine, hand = interleaved(ROUNDS, ask, lambda method=method: by_hand.ask(method)[0])
+        mine, hand = interleaved(
+            ROUNDS,
+            lambda target=target: server.get_all(target, times=1).p50,
+            lambda method=method: by_hand.ask(method)[0],
+        )
         rows.append(_row(what, str(mine), str(hand), mine.median / hand.median))
     return rows
 

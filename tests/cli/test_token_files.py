@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from backdrop.cli.output import Stop
 from backdrop.cli.token_files import admin_token_file, read_or_make_token, read_token
 from backdrop.errors import InvalidRequest
+from backdrop.settings import Secret
 
 
 @pytest.mark.parametrize(
@@ -18,6 +21,7 @@ from backdrop.errors import InvalidRequest
         ("duckdb:backdrop.duckdb", "backdrop.duckdb.admin-token"),
         ("duckdb:///srv/my.db", "/srv/my.db.admin-token"),
         ("memory:", "backdrop.admin-token"),
+        ("mongodb://me:secret@one,two/db?replicaSet=rs", "backdrop.admin-token"),
     ],
 )
 def test_the_file_is_beside_the_store(store: str, file: str) -> None:
@@ -38,6 +42,22 @@ def test_a_token_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     path.chmod(0o644)
     assert read_or_make_token(path) == made == read_token(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_all_who_make_it_at_once_have_the_same(tmp_path: Path) -> None:
+    """As servers do that are started together in one folder."""
+    for number in range(50):
+        path = tmp_path / str(number)
+        barrier = threading.Barrier(4)
+
+        def make(path: Path = path, barrier: threading.Barrier = barrier) -> Secret:
+            barrier.wait(10)
+            return read_or_make_token(path)
+
+        with ThreadPoolExecutor(4) as threads:
+            made = [one.result() for one in [threads.submit(make) for _ in range(4)]]
+        assert set(made) == {read_token(path)}
+    assert len(list(tmp_path.iterdir())) == 50, "no file is left aside"
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"two words", b"\xff" * 20])

@@ -46,7 +46,7 @@ from backdrop.storage.port import (
     no_token,
     not_found,
 )
-from tests.storage.exact import MANY, batch, by_key, exact, ids, numbered, read
+from tests.storage.exact import MANY, batch, by_key, exact, ids, numbered, read, stored
 from tests.strategies import TURNS, ZONES, zone
 
 THINGS = Bucket(name="things")
@@ -56,6 +56,19 @@ NOW = datetime(2013, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
 def token(name: str, bucket: str = "things", **fields: Any) -> Token:
     settings: dict[str, Any] = {"scope": "write", "label": "", "created_at": NOW, **fields}
     return Token(id=f"id-{name}", bucket=bucket, hash=hash_token(name), **settings)
+
+
+def restore(
+    storage: Storage,
+    bucket: Bucket,
+    *batches: Records,
+    tokens: Sequence[Token] = (),
+    then: Callable[[], object] = lambda: None,
+) -> None:
+    with storage.restoring(bucket, tokens=tokens, last_written=NOW) as put:
+        for one in batches:
+            put(one)
+        then()
 
 
 def in_threads(runs: Sequence[Callable[[], None]]) -> None:
@@ -864,6 +877,169 @@ class StorageContract:
             assert caught.value.message == no_record("things", name)
         storage.save("things", batch({"_id": "y", "aa": 2}))
         assert read(storage) == [{"_id": "x"}, {"_id": "z"}, {"_id": "y", "aa": 2}]
+
+    # -- whole buckets ----------------------------------------------------------------------
+
+    def test_stored_gives_all_records_as_they_were_stored(self, storage: Storage) -> None:
+        """Whatever their times; a record that was replaced or changed counts as stored then."""
+        times = ("2013-01-02", "2013-01-01", None, "2013-01-03", "2013-01-01")
+        rows = [
+            {"_id": str(n)} | ({"_timestamp": time} if time else {}) for n, time in enumerate(times)
+        ]
+        storage.save("things", batch(*rows))
+        storage.save("things", batch({"_id": "1", "aa": 1}, {"_id": "5"}))
+        storage.update("things", "0", lambda record: {**record, "aa": None})
+        storage.delete("things", "3")
+        for store in self.and_reopened(storage):
+            storage = store
+            found = stored(store)
+            assert [row["_id"] for row in found] == ["2", "4", "1", "5", "0"]
+            assert exact(found[-1]) == exact(
+                {"_id": "0", "_timestamp": parse_instant(times[0] or ""), "aa": None}
+            )
+        storage.replace("things", batch({"_id": "z"}, {"_id": "a", "_timestamp": "2013-01-01"}))
+        assert [row["_id"] for row in stored(storage)] == ["z", "a"]
+
+    @pytest.mark.parametrize("size", [0, 1, RECORDS_A_PAGE, 130_000])
+    def test_stored_gives_many_records_in_pages(self, storage: Storage, size: int) -> None:
+        """More than one thread of an engine would read, too."""
+        start = parse_instant("2013-01-01")
+        rows: list[Record] = [
+            {"_id": str(n), "_timestamp": start - timedelta(seconds=n), "aa": n}
+            for n in range(size)
+        ]
+        storage.replace("things", Records.of(rows))
+        with storage.stored("things") as pages:
+            found = list(pages)
+        assert list(chain.from_iterable(found)) == rows
+        assert max(map(len, found), default=0) <= 2 * RECORDS_A_PAGE
+
+    def test_stored_reads_one_moment_of_a_bucket_that_is_there(self, storage: Storage) -> None:
+        with pytest.raises(NotFound), storage.stored("nowhere"):
+            pass
+        storage.save("things", Records.of([{"_id": str(n)} for n in range(3 * RECORDS_A_PAGE)]))
+        with storage.stored("things") as pages:
+            first = next(pages)
+            storage.drop_bucket("things")
+            assert len(first) + sum(map(len, pages)) == 3 * RECORDS_A_PAGE
+
+    def test_a_restored_bucket_is_as_it_was(self, storage: Storage) -> None:
+        """Records of every kind, in their order; settings, tokens, and when it was written."""
+        bucket = Bucket(
+            name="others",
+            data_group="aa",
+            data_type="bb",
+            auto_ids=("aa",),
+            schema={"maximum": 1.0},
+        )
+        tokens = [
+            token("one", "others", label="é", expires_at=NOW, last_used_at=NOW),
+            token("two", "others", scope="read", created_at=NOW + timedelta(microseconds=1)),
+        ]
+        batches = [
+            list(map(dict, numbered(SCALARS))),
+            [{"_id": "time", "_timestamp": FIRST_INSTANT, "_end_at": LAST_INSTANT, "aa": -0.0}],
+            [],
+            [{"_id": "first", **{name: n for n, name in enumerate(AWKWARD_NAMES)}}],
+        ]
+        before = storage.state("things").version
+        with storage.restoring(bucket, tokens=tokens, last_written=NOW) as put:
+            for rows in batches:
+                put(Records.of(rows))
+            assert [one.name for one in storage.buckets()] == ["things"]
+            assert storage.token(hash_token("one")) is None
+        for store in self.and_reopened(storage):
+            storage = store
+            assert store.bucket_at("aa", "bb") == bucket
+            assert store.tokens("others") == tokens
+            assert store.token(hash_token("one")) == tokens[0]
+            state = store.state("others")
+            count = sum(map(len, batches))
+            assert (state.records, state.last_written) == (count, NOW)
+            assert state.version > before
+            assert exact(stored(store, "others")) == exact(list(chain.from_iterable(batches)))
+        storage.save("others", batch({"_id": "first", "aa": 7}, {"_id": "new"}))
+        assert [row["_id"] for row in stored(storage, "others")][-2:] == ["first", "new"]
+        assert storage.state("others").records == count + 1
+        storage.drop_bucket("others")
+        assert storage.token(hash_token("one")) is None
+
+    def test_an_empty_bucket_that_was_never_written_can_be_restored(self, storage: Storage) -> None:
+        with storage.restoring(Bucket(name="others"), tokens=[], last_written=None):
+            pass
+        for store in self.and_reopened(storage):
+            state = store.state("others")
+            assert (state.records, state.last_written, store.tokens("others")) == (0, None, [])
+
+    def test_a_restored_bucket_takes_the_place_of_the_one_there_was(self, storage: Storage) -> None:
+        """In one step, its address and tokens too."""
+        there = Bucket(name="others", data_group="aa", data_type="bb")
+        kept, gone = token("kept", "others"), token("gone", "others")
+        storage.put_bucket(there, first_token=kept)
+        storage.add_token(gone)
+        storage.save("others", batch({"_id": "old", "aa": 1}))
+        version = storage.state("others").version
+        again = dataclasses.replace(there, description="again")
+        with storage.restoring(again, tokens=[kept], last_written=NOW) as put:
+            put(batch({"_id": "new", "bb": 2}))
+            assert stored(storage, "others") == [{"_id": "old", "aa": 1}]
+            storage.save("others", batch({"_id": "late"}))
+        for store in self.and_reopened(storage):
+            storage = store
+            assert stored(store, "others") == [{"_id": "new", "bb": 2}]
+            assert store.bucket_at("aa", "bb") == again
+            assert store.tokens("others") == [kept]
+            assert store.token(gone.hash) is None
+            assert store.state("others").version > version
+
+    def test_a_restoring_that_fails_changes_nothing(self, storage: Storage) -> None:
+        storage.save("things", batch({"_id": "old"}))
+        state = storage.state("things")
+        for name in ("things", "others"):
+            bucket = Bucket(name=name, description="new")
+            with pytest.raises(ZeroDivisionError):
+                restore(
+                    storage,
+                    bucket,
+                    batch({"_id": "new", "aa": 1}),
+                    tokens=[token("one", name)],
+                    then=lambda: 1 // 0,
+                )
+        names = {f"f{n}": n for n in range(600)}
+        more = {f"g{n}": n for n in range(600)}
+        batches = batch({"_id": "a", **names}), batch({"_id": "b", **more})
+        with pytest.raises(InvalidRecords, match="1,200 fields"):
+            restore(storage, Bucket(name="others"), *batches)
+        for store in self.and_reopened(storage):
+            assert store.buckets() == [THINGS]
+            assert store.state("things") == state
+            assert stored(store) == [{"_id": "old"}]
+            assert store.token(hash_token("one")) is None
+
+    def test_what_another_bucket_has_is_not_taken_by_restoring(self, storage: Storage) -> None:
+        """Its address or a token's hash; also where it came to it only meanwhile."""
+        other = Bucket(name="others", data_group="aa", data_type="bb")
+        theirs = token("theirs", "others")
+        wanted = [
+            (Bucket(name="more", data_group="aa", data_type="bb"), [], address_taken),
+            (Bucket(name="more"), [token("theirs", "more")], lambda *_: KNOWN_HASH),
+        ]
+        for bucket, tokens, message in wanted:
+            rows = batch({"_id": "new"})
+            with pytest.raises(Conflict) as caught:
+                restore(
+                    storage,
+                    bucket,
+                    rows,
+                    tokens=tokens,
+                    then=lambda: storage.put_bucket(other, first_token=theirs),
+                )
+            assert caught.value.message == message(bucket, other)
+            with pytest.raises(Conflict):
+                restore(storage, bucket, tokens=tokens, then=lambda: 1 // 0)  # it is not come to
+            assert storage.buckets() == [other, THINGS]
+            assert storage.tokens("others") == [theirs]
+            storage.drop_bucket("others")
 
     # -- reading records --------------------------------------------------------------------
 
@@ -1886,6 +2062,18 @@ class StorageContract:
             storage.put_entry(entry)
         assert storage.entries(kind) == kept
         assert storage.entries(f"{kind}x") == []
+
+    def test_lasting_entries_are_those_of_all_kinds_that_do_not_expire(
+        self, storage: Storage, kind: str
+    ) -> None:
+        kept = [Entry(f"{kind}-{n}", key, b"x") for n in range(2) for key in ("Z", "a")]
+        for entry in reversed(kept):
+            storage.put_entry(entry)
+        storage.put_entry(Entry(kind, "session", b"x", datetime.now(UTC) + timedelta(days=1)))
+        for store in self.and_reopened(storage):
+            found = store.lasting_entries()
+            assert [entry for entry in found if entry.kind.startswith(kind)] == kept
+            assert all(entry.expires_at is None for entry in found)
 
     def test_an_entry_that_has_expired_is_not_there(self, storage: Storage, kind: str) -> None:
         gone = Entry(kind, "gone", b"x", datetime.now(UTC))

@@ -57,6 +57,12 @@ def read(storage: Storage, bucket: str = "things", query: Query | None = None) -
         return list(chain.from_iterable(pages))
 
 
+def stored(storage: Storage, bucket: str = "things") -> list[Record]:
+    """All the records in the order of storing."""
+    with storage.stored(bucket) as pages:
+        return list(chain.from_iterable(pages))
+
+
 def ids(storage: Storage, query: Query | None = None, bucket: str = "things") -> list[Any]:
     return [row["_id"] for row in read(storage, bucket, query)]
 

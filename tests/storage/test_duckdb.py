@@ -45,7 +45,9 @@ def test_a_file_that_is_open_elsewhere_is_refused_with_who_has_it(tmp_path: Path
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "open\n"
-        with pytest.raises(StorageUnavailable, match=f"process {holder.pid} has it open.*--store"):
+        with pytest.raises(
+            StorageUnavailable, match=f"process {holder.pid} has it open.*another file"
+        ):
             DuckDBStorage(path)
         holder.communicate("\n", timeout=20)
 
@@ -67,3 +69,26 @@ def test_a_file_made_anew_has_versions_of_its_own(tmp_path: Path) -> None:
         seen.append(storage.state("things").version)
         storage.close()
     assert seen[0] < seen[1]
+
+
+def test_a_bucket_whose_restoring_was_cut_off_leaves_nothing(tmp_path: Path) -> None:
+    """Killed in the middle: its table is dropped when the file is next opened."""
+    path = tmp_path / "store.duckdb"
+    cut = (
+        "import os, sys; from pathlib import Path; "
+        "from backdrop.domain.bucket import Bucket; from backdrop.domain.table import Records; "
+        "from backdrop.storage.duckdb.engine import DuckDBStorage; "
+        "context = DuckDBStorage(Path(sys.argv[1])).restoring("
+        "Bucket(name='things'), tokens=[], last_written=None); "
+        "context.__enter__()(Records.of([{'_id': 'x', 'aa': 1}])); "
+        "os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", cut, path], check=False).returncode == -9
+    store = DuckDBStorage(path)
+    assert store.buckets() == []
+    store.put_bucket(Bucket(name="things"))
+    store.close()
+    with duckdb.connect(path) as connection:
+        tables = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+        assert len([name for (name,) in tables if name.startswith("records_")]) == 1
+        assert connection.execute("SELECT * FROM fields").fetchall() == []

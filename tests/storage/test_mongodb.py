@@ -142,6 +142,29 @@ def test_what_was_replaced_goes_once_nobody_can_read_it(url: str) -> None:
         assert collections() == 1, "what is left over is swept when a store is opened"
 
 
+def test_a_bucket_that_is_being_restored_is_kept_however_long_it_takes(url: str) -> None:
+    """What is left of a cut one is swept once nothing has come for a while."""
+    with ExitStack() as stack:
+        hasty = stack.enter_context(closing(MongoDBStorage(url, kept_for=timedelta(0))))
+        store = stack.enter_context(closing(MongoDBStorage(url)))
+        with store.restoring(THINGS, tokens=[], last_written=None) as put:
+            put(batch({"_id": "x"}))
+            store.put_bucket(Bucket(name="others"))
+            store.drop_bucket("others")  # which sweeps
+            put(batch({"_id": "y"}))
+        assert ids(hasty) == ["x", "y"]
+        with pytest.raises(StorageUnavailable, match="given up"):
+            _restore_while(hasty.drop_bucket, store, hasty)
+        assert ids(hasty) == ["x", "y"]
+
+
+def _restore_while(sweep: Callable[[str], None], store: Storage, other: Storage) -> None:
+    with store.restoring(THINGS, tokens=[], last_written=None) as put:
+        other.put_bucket(Bucket(name="others"))
+        sweep("others")
+        put(batch({"_id": "z"}))
+
+
 def test_a_batch_too_large_for_one_transaction_is_stored_whole(
     two: tuple[Storage, Storage],
 ) -> None:

@@ -36,9 +36,12 @@ def test_a_url_of_no_store_is_refused(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        ("mongodb://me:pw@one:1,two:2/db?replicaSet=rs", "mongodb://one:1,two:2/db?replicaSet=rs"),
+        ("mongodb://me:pw@one:1,two:2/db?replicaSet=rs", "mongodb://one:1,two:2/db"),
+        ("mongodb://me:p/w@one/db", "mongodb://one/db"),
+        ("mongodb://one/db?tlsCertificateKeyFilePassword=pw", "mongodb://one/db"),
         ("mongodb://one/db", "mongodb://one/db"),
         ("duckdb:store.duckdb", "duckdb:store.duckdb"),
+        ("duckdb:a@b.duckdb", "duckdb:a@b.duckdb"),
     ],
 )
 def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:

@@ -30,7 +30,7 @@ from backdrop.storage.memory import MemoryStorage
 from backdrop.storage.mongodb.engine import MongoDBStorage
 from backdrop.storage.port import Storage
 from tests.storage import mongodb as server
-from tests.storage.exact import exact, outcome
+from tests.storage.exact import exact, outcome, stored
 from tests.strategies import FIELDS, IDS, LONG, batches, instants, records, values, zone
 
 NAMES = ("one", "two", "three")
@@ -173,6 +173,20 @@ class Stores(RuleBasedStateMachine):
     def replace_all(self, name: str, batch: Records) -> None:
         self.both(lambda store: store.replace(name, batch))
 
+    @rule(name=names, parts=st.lists(batches(3), max_size=2), text=st.sampled_from(TOKENS))
+    def restore(self, name: str, parts: list[Records], text: str) -> None:
+        """Each id once, as it comes out of a store."""
+        rows = {row[ID]: row for part in parts for row in part.rows}
+        tokens, now = [self._token(name, text)], self.now
+
+        def restore(store: Storage) -> None:
+            bucket = Bucket(name=name, description="restored")
+            with store.restoring(bucket, tokens=tokens, last_written=now) as put:
+                for row in rows.values():
+                    put(Records.of([row]))
+
+        self.both(restore)
+
     @rule(name=mostly_one)
     def empty(self, name: str) -> None:
         self.both(lambda store: store.replace(name, Records.of([])))
@@ -233,6 +247,12 @@ class Stores(RuleBasedStateMachine):
                 assert new > old
                 assert new not in given, "used twice"
                 given.add(new)
+
+    @invariant()
+    def records_are_stored_in_the_same_order(self) -> None:
+        for bucket in self.memory.buckets():
+            ours, theirs = stored(self.memory, bucket.name), stored(self.engine, bucket.name)
+            assert exact(theirs) == exact(ours)
 
     @invariant()
     def every_answer_is_the_same(self) -> None:

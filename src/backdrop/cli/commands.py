@@ -1,4 +1,4 @@
-"""The commands, put together. Everything but running a server goes over HTTP."""
+"""The commands, put together. Everything goes over HTTP, but running a server, and copying."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import sys
 import typer
 
 from backdrop import __version__
+<<<<<<< HEAD
 from backdrop.cli import buckets, imports, serve, tokens, users
+=======
+from backdrop.cli import buckets, copy, imports, serve, tokens
+>>>>>>> main
 from backdrop.cli.output import Stop, complain
 from backdrop.client import NoAnswer, Refused
 from backdrop.errors import BackdropError
@@ -28,6 +32,7 @@ app.add_typer(buckets.group, name="bucket")
 app.add_typer(tokens.group, name="token")
 app.add_typer(users.group, name="user")
 app.command("import")(imports.import_)
+app.command()(copy.copy)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,4 +1,4 @@
-"""How far an import is: a bar for people, a line now and then where nobody watches."""
+"""How far an import or a copy is: a bar for people, a line now and then where nobody watches."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from rich.progress import (
 from backdrop.cli.output import note
 
 Report: TypeAlias = Callable[[str, int, int], None]
-"""Called after each batch with the file's name, the bytes read and the records stored, of all."""
+"""Called after each batch with the name of what is read, how far it is, and how many records."""
 
 _SECONDS_BETWEEN_LINES = 10.0
 
 
 @contextmanager
-def reporting(total_bytes: int | None) -> Iterator[Report]:
-    """What shows the progress of an import; `total_bytes` is None where no one knows the end."""
+def reporting(total: int | None) -> Iterator[Report]:
+    """What shows the progress up to `total`, which is None where no one knows the end."""
     started = time.monotonic()
     if not note.is_terminal:
-        yield _lines(total_bytes, started)
+        yield _lines(total, started)
         return
     with Progress(
         TextColumn("{task.description}", markup=False),
@@ -40,24 +40,24 @@ def reporting(total_bytes: int | None) -> Iterator[Report]:
         console=note,
         transient=True,
     ) as bar:
-        task = bar.add_task("", total=total_bytes, records=0, rate=0.0)
+        task = bar.add_task("", total=total, records=0, rate=0.0)
 
-        def report(name: str, read: int, records: int) -> None:
+        def report(name: str, done: int, records: int) -> None:
             rate = records / max(time.monotonic() - started, 0.001)
-            bar.update(task, description=name, completed=read, records=records, rate=rate)
+            bar.update(task, description=name, completed=done, records=records, rate=rate)
 
         yield report
 
 
-def _lines(total_bytes: int | None, started: float) -> Report:
+def _lines(total: int | None, started: float) -> Report:
     last = started
 
-    def report(name: str, read: int, records: int) -> None:
+    def report(name: str, done: int, records: int) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= _SECONDS_BETWEEN_LINES:
             last = now
-            share = f" ({read / total_bytes:.0%})" if total_bytes else ""
+            share = f" ({done / total:.0%})" if total else ""
             rate = records / (now - started)
             note.print(f"{name}: {records:,} records{share}, {rate:,.0f}/s", markup=False)
 

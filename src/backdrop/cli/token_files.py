@@ -17,6 +17,7 @@ from backdrop.storage.open import duckdb_path
 
 
 def admin_token_file(store: str) -> Path:
+    """Beside the store's file; where the store is none, in the working folder."""
     return _beside(store, "admin-token")
 
 
@@ -44,18 +45,34 @@ def read_token(path: Path) -> Secret | None:
 
 
 def read_or_make_token(path: Path) -> Secret:
-    """The token in the file, made first where there is none.
+    """The token in the file, made first where there is none: the same for all who ask at once.
 
-    A new file is 0600 from its first moment, and is never one that somebody else put there.
+    A new file is 0600 from its first moment, and no link of somebody else's is followed into one.
     """
     found = read_token(path)
     if found is not None:
         os.chmod(path, 0o600)  # noqa: PTH101
         return found
-    text = secrets.token_urlsafe(32)
-    with new_file(path) as file:
-        file.write(text + "\n")
-    return Secret(text, f"the file {path}")
+    _make_token_file(path)
+    made = read_token(path)
+    if made is None:
+        raise Stop(f"{path} can't be made: there is a link of that name that leads nowhere")
+    return made
+
+
+def _make_token_file(path: Path) -> None:
+    """Make the file, with its token from its first moment: of several who make it, one does."""
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    with new_file(aside) as file:
+        file.write(secrets.token_urlsafe(32) + "\n")
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        pass  # somebody else was quicker
+    except OSError as error:
+        raise Stop(f"{path} can't be made: {error.strerror}") from None
+    finally:
+        aside.unlink()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -27,6 +27,7 @@ from backdrop.storage.port import (
     RECORDS_A_PAGE,
     BucketState,
     Reading,
+    Restore,
     address_taken,
     no_record,
     no_token,
@@ -77,9 +78,7 @@ class MemoryStorage:
 
     def put_bucket(self, bucket: Bucket, *, first_token: Token | None = None) -> bool:
         with self._lock:
-            for other in self.buckets():
-                if bucket.address and other.address == bucket.address and other.name != bucket.name:
-                    raise Conflict(address_taken(bucket, other))
+            self._refuse_taken(bucket)
             shelf = self._shelves.get(bucket.name)
             if shelf is not None:
                 shelf.bucket = bucket
@@ -177,16 +176,37 @@ class MemoryStorage:
                 raise NotFound(no_record(bucket, record_id))
             self._written(shelf)
 
+    @contextmanager
+    def restoring(
+        self, bucket: Bucket, *, tokens: Sequence[Token], last_written: datetime | None
+    ) -> Iterator[Restore]:
+        shelf = _Shelf(bucket, 0, last_written=last_written)
+        shelf.tokens = {token.id: token for token in tokens}
+
+        def put(records: Records) -> None:
+            refuse_too_many_fields(*shelf.records.values(), records.columns)
+            for record in records.rows:
+                _put(shelf, record)
+
+        self._refuse_taken(bucket, tokens)
+        yield put
+        with self._lock:
+            self._refuse_taken(bucket, tokens)
+            self._changed(shelf)
+            self._shelves[bucket.name] = shelf
+
     # -- reading ----------------------------------------------------------------------------
 
     @contextmanager
     def records(self, bucket: str, query: Query, *, with_fields: bool = False) -> Iterator[Reading]:
         matching = self._matching(bucket, query)
         found = _sorted(query, matching)[: query.limit]
-        yield Reading(
-            (found[at : at + RECORDS_A_PAGE] for at in range(0, len(found), RECORDS_A_PAGE)),
-            sorted({name for record in matching for name in record}) if with_fields else (),
-        )
+        fields = sorted({name for record in matching for name in record}) if with_fields else ()
+        yield _paged(found, fields)
+
+    @contextmanager
+    def stored(self, bucket: str) -> Iterator[Reading]:
+        yield _paged(self._matching(bucket, Query()))
 
     def groups(self, bucket: str, query: Query, *, most_rows: int) -> Groups:
         found: dict[tuple[Any, ...], list[Record]] = {}
@@ -227,6 +247,11 @@ class MemoryStorage:
             found = [one for one in self._entries.values() if one.kind == kind and self._holds(one)]
         return sorted(found, key=lambda entry: entry.key)
 
+    def lasting_entries(self) -> list[Entry]:
+        with self._lock:
+            found = [entry for entry in self._entries.values() if entry.expires_at is None]
+        return sorted(found, key=lambda entry: (entry.kind, entry.key))
+
     def take_entry(self, kind: str, key: str) -> Entry | None:
         with self._lock:
             found = self.entry(kind, key)
@@ -252,6 +277,17 @@ class MemoryStorage:
     def _holds(self, entry: Entry) -> bool:
         return not entry.expired(self._clock())
 
+    def _refuse_taken(self, bucket: Bucket, tokens: Iterable[Token] = ()) -> None:
+        """Raise Conflict where another bucket has the address, or one of the tokens' hashes."""
+        with self._lock:
+            for other in self.buckets():
+                if bucket.address and other.address == bucket.address and other.name != bucket.name:
+                    raise Conflict(address_taken(bucket, other))
+            for token in tokens:
+                known = self.token(token.hash)
+                if known is not None and known.bucket != bucket.name:
+                    raise Conflict(KNOWN_HASH)
+
     def _refuse_known(self, token: Token) -> None:
         if self.token(token.hash) is not None:
             raise Conflict(KNOWN_HASH)
@@ -267,6 +303,11 @@ class MemoryStorage:
     def _matching(self, bucket: str, query: Query) -> list[Record]:
         with self._lock:
             return [dict(r) for r in self._shelf(bucket).records.values() if _matches(query, r)]
+
+
+def _paged(records: Sequence[Record], fields: Sequence[str] = ()) -> Reading:
+    places = range(0, len(records), RECORDS_A_PAGE)
+    return Reading((records[at : at + RECORDS_A_PAGE] for at in places), fields)
 
 
 def _put(shelf: _Shelf, record: Record) -> None:

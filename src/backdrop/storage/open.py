@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from backdrop.errors import InvalidRequest
 from backdrop.storage.port import Storage
@@ -36,9 +36,12 @@ def is_mongodb(url: str) -> bool:
 
 
 def without_credentials(url: str) -> str:
-    """The URL as it may be shown: without a user's name and password."""
-    parts = _split(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in url else url
+    """The URL as it may be shown: of MongoDB's, the hosts and the database."""
+    if not is_mongodb(url):
+        return url
+    scheme, _, rest = url.partition("://")
+    shown = rest.rpartition("@")[2].partition("?")[0]  # the last @: a / may stand before it
+    return f"{scheme}://{shown}"
 
 
 def open_storage(url: str) -> Storage:

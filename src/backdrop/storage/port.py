@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.entry import Entry
@@ -41,6 +41,10 @@ class BucketState:
     version: int
     records: int
     last_written: datetime | None
+
+
+Restore: TypeAlias = Callable[[Records], None]
+"""Stores one more batch of a bucket that is being restored."""
 
 
 class Reading(Iterator[Sequence[Record]]):
@@ -135,6 +139,17 @@ class Storage(Protocol):
     def delete(self, bucket: str, record_id: str) -> None:
         """Remove one record. Raises NotFound where there is none."""
 
+    def restoring(
+        self, bucket: Bucket, *, tokens: Sequence[Token], last_written: datetime | None
+    ) -> AbstractContextManager[Restore]:
+        """Make a bucket as it was elsewhere, in place of the one of that name, if there is one.
+
+        What the context gives stores records, batch by batch, aside; no id may come twice. With the
+        context's end the bucket is there, in one step: with these records, in the order given, with
+        these tokens, and last written then. Where the context ends by an error, or the process
+        does, nothing has changed. Raises Conflict, at the start or the end, as `put_bucket` does.
+        """
+
     # -- reading ----------------------------------------------------------------------------
 
     def records(
@@ -149,6 +164,9 @@ class Storage(Protocol):
         matching record has, cut off or not. Every page is of the same moment. Memory does not
         grow with the number of records. The context's end frees what the reading holds.
         """
+
+    def stored(self, bucket: str) -> AbstractContextManager[Reading]:
+        """All records in the order in which they were stored, in pages like those of `records`."""
 
     def groups(self, bucket: str, query: Query, *, most_rows: int) -> Groups:
         """The groups of a query with `period` or `group_by`, unsorted, unfilled and uncut.
@@ -169,6 +187,9 @@ class Storage(Protocol):
 
     def entries(self, kind: str) -> list[Entry]:
         """Every entry of that kind, by key."""
+
+    def lasting_entries(self) -> list[Entry]:
+        """Every entry of any kind that does not expire, by kind and key."""
 
     def take_entry(self, kind: str, key: str) -> Entry | None:
         """Remove the entry and return it: of several who take it, one gets it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,20 +23,35 @@ from backdrop.domain.table import Records
 from backdrop.domain.token import Token
 from backdrop.domain.values import TIMESTAMP, Record
 from backdrop.errors import NotFound, StorageUnavailable
-from backdrop.storage.duckdb.catalogue import ENTRIES_TABLE, FORMAT, STORE_TABLES, Table, quoted
+from backdrop.storage.duckdb.catalogue import Table, quoted
 from backdrop.storage.duckdb.columns import to_records
 from backdrop.storage.duckdb.groups import no_groups, to_groups
 from backdrop.storage.duckdb.known_ids import IdsByTable
+from backdrop.storage.duckdb.opening import open_file
 from backdrop.storage.duckdb.slices import cuts, select_sample, select_slices, tiers
 from backdrop.storage.duckdb.sql import (
     Statement,
     select_groups,
     select_presence,
     select_records,
+    select_stored,
 )
-from backdrop.storage.duckdb.transaction import State, Transaction, read_entries, read_state
+from backdrop.storage.duckdb.state import (
+    State,
+    read_entries,
+    read_lasting_entries,
+    read_state,
+)
+from backdrop.storage.duckdb.transaction import Transaction
 from backdrop.storage.duckdb.writer import Writer
-from backdrop.storage.port import RECORDS_A_PAGE, BucketState, Reading, not_found, too_many_rows
+from backdrop.storage.port import (
+    RECORDS_A_PAGE,
+    BucketState,
+    Reading,
+    Restore,
+    not_found,
+    too_many_rows,
+)
 
 T = TypeVar("T")
 
@@ -68,7 +83,7 @@ class DuckDBStorage:
     ) -> None:
         self._clock = clock
         self._sorted_at_once = sorted_at_once
-        self._connection = _open(path)
+        self._connection = open_file(path)
         self._cursors: LifoQueue[duckdb.DuckDBPyConnection] = LifoQueue()
         with _driver_errors():
             self._state = read_state(self._connection)
@@ -138,6 +153,25 @@ class DuckDBStorage:
     def delete(self, bucket: str, record_id: str) -> None:
         self._write(lambda transaction: transaction.delete(bucket, record_id))
 
+    @contextmanager
+    def restoring(
+        self, bucket: Bucket, *, tokens: Sequence[Token], last_written: datetime | None
+    ) -> Iterator[Restore]:
+        table = self._write(lambda transaction: transaction.set_up(bucket, tokens))
+
+        def put(records: Records) -> None:
+            nonlocal table
+            filled = table
+            table = self._write(lambda transaction: transaction.fill(filled, records))
+
+        try:
+            yield put
+            whole = dataclasses.replace(table, last_written=last_written)
+            self._write(lambda transaction: transaction.put_in_place(whole, tokens))
+        except BaseException:
+            self._write(lambda transaction: transaction.discard(table))
+            raise
+
     # -- reading ----------------------------------------------------------------------------
 
     @contextmanager
@@ -148,6 +182,12 @@ class DuckDBStorage:
             _run(cursor, next(statements))  # what can go wrong shows before the first page
             limit = table.records if query.limit is None else query.limit
             yield Reading(_pages(cursor, table, statements, limit), fields)
+
+    @contextmanager
+    def stored(self, bucket: str) -> Iterator[Reading]:
+        with self._snapshot(bucket) as (cursor, table):
+            _run(cursor, select_stored(table))
+            yield Reading(_pages(cursor, table, iter(()), table.records))
 
     def groups(self, bucket: str, query: Query, *, most_rows: int) -> Groups:
         with self._snapshot(bucket) as (cursor, table):
@@ -180,6 +220,10 @@ class DuckDBStorage:
     def entries(self, kind: str) -> list[Entry]:
         with _driver_errors(), self._cursor() as cursor:
             return read_entries(cursor, kind, now=self._clock())
+
+    def lasting_entries(self) -> list[Entry]:
+        with _driver_errors(), self._cursor() as cursor:
+            return read_lasting_entries(cursor)
 
     def take_entry(self, kind: str, key: str) -> Entry | None:
         return self._write(lambda transaction: transaction.take_entry(kind, key))
@@ -326,50 +370,3 @@ def _zone_segments(
     select = f"SELECT DISTINCT year({TIMESTAMP}) AS y FROM {quoted(table.name)} ORDER BY y"
     years = [year for (year,) in cursor.execute(select).fetchall() if year is not None]
     return segments_of_years(query.period, years)
-
-
-def _open(path: Path) -> duckdb.DuckDBPyConnection:
-    if not path.parent.is_dir():
-        raise StorageUnavailable(f"can't open {path}: there is no folder {path.parent}")
-    try:
-        connection = duckdb.connect(str(path), config=_CONFIG)
-        tables = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
-        if not tables:
-            connection.begin()
-            connection.execute(STORE_TABLES)
-            connection.execute("INSERT INTO store VALUES ($1, 0)", [FORMAT])
-            connection.commit()
-        elif ("store",) not in tables:
-            connection.close()
-            raise StorageUnavailable(f"can't open {path}: it is a DuckDB file of something else")
-        (found,) = connection.execute("SELECT format FROM store").fetchall()[0]
-        if found != FORMAT:
-            connection.close()
-            raise StorageUnavailable(
-                f"can't open {path}: it has layout {found}, and this Backdrop knows {FORMAT}"
-            )
-        connection.execute(ENTRIES_TABLE)
-    except duckdb.Error as error:
-        raise StorageUnavailable(f"can't open {path}: {_reason(error)}") from error
-    return connection
-
-
-def _reason(error: duckdb.Error) -> str:
-    """Why a file can't be opened, in words for who started the program."""
-    reason = str(error).splitlines()[0]
-    holder = re.search(r"Conflicting lock is held in .*?\(PID (\d+)\)", reason)
-    if holder is None:
-        return reason
-    return (
-        f"the process {holder[1]} has it open, and only one can: stop that one, or choose another "
-        "file with --store"
-    )
-
-
-_CONFIG: dict[str, str | bool | int | float | list[str]] = {
-    "enable_external_access": False,  # no statement can read or write another file
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-    "python_enable_replacements": False,
-    "lock_configuration": True,
-}

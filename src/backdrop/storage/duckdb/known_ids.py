@@ -66,6 +66,10 @@ class IdsByTable:
         """A table was made."""
         self._known[table] = KnownIds(complete=True)
 
+    def found(self, table: str) -> None:
+        """A table that holds records came in."""
+        self._known[table] = KnownIds(complete=False)
+
     def keep(self, tables: Iterable[str]) -> None:
         """These are all the tables there are: forget any other."""
         for gone in self._known.keys() - set(tables):

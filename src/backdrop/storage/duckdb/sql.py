@@ -119,6 +119,11 @@ def select_records(query: Query, table: Table) -> Statement:
     return statement
 
 
+def select_stored(table: Table) -> Statement:
+    """All records as they lie, which is the order in which they were stored."""
+    return Statement(select(record_columns(table), table, ()))
+
+
 def select_presence(query: Query, table: Table) -> Statement:
     """One row: for each of `table.columns`, whether any matching record has something in it."""
     statement = Statement()

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import duckdb
-import msgspec
 import pyarrow as pa
 
 from backdrop.domain.bucket import Bucket
@@ -29,6 +27,7 @@ from backdrop.storage.duckdb.catalogue import (
 from backdrop.storage.duckdb.columns import to_columns, to_records
 from backdrop.storage.duckdb.known_ids import IdsByTable
 from backdrop.storage.duckdb.sql import naive
+from backdrop.storage.duckdb.state import State, as_text, read_entries
 from backdrop.storage.port import (
     KNOWN_HASH,
     address_taken,
@@ -37,20 +36,6 @@ from backdrop.storage.port import (
     not_found,
     refuse_too_many_fields,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """What readers need to know of the file as it stood after one commit."""
-
-    tables: dict[str, Table]
-    """By the bucket's name."""
-    tokens: dict[str, Token]
-    """By hash."""
-    version: int
-    """The highest version given to any bucket so far."""
-    next_sequence: int
-    """The place of the next record that is stored, over all tables."""
 
 
 class Transaction:
@@ -92,29 +77,19 @@ class Transaction:
     # -- buckets ----------------------------------------------------------------------------
 
     def put_bucket(self, bucket: Bucket, first_token: Token | None) -> bool:
-        for other in self._tables.values():
-            taken = bucket.address is not None and other.bucket.address == bucket.address
-            if taken and other.bucket.name != bucket.name:
-                raise Conflict(address_taken(bucket, other.bucket))
-        settings = msgspec.json.encode(dataclasses.asdict(bucket)).decode()
+        self._refuse_taken(bucket)
         if bucket.name in self._tables:
             self._store_gathered(bucket.name)
             table = dataclasses.replace(self._tables[bucket.name], bucket=bucket)
-            self._execute("UPDATE buckets SET settings = $1 WHERE name = $2", settings, bucket.name)
+            update = "UPDATE buckets SET settings = $1 WHERE name = $2"
+            self._execute(update, as_text(bucket), bucket.name)
             self._changed(table)
             return False
         if first_token is not None:
             self._refuse_known(first_token)
         table = Table(bucket, self._new_table_name(), self._version, 0, None)
         self._execute(create_table(table))
-        self._execute(
-            "INSERT INTO buckets VALUES ($1, $2, $3, $4, 0, NULL)",
-            bucket.name,
-            settings,
-            table.name,
-            table.version,
-        )
-        self._tables[bucket.name] = table
+        self._add(table)
         self._ids.start(table.name)
         if first_token is not None:
             self.add_token(first_token)
@@ -232,6 +207,13 @@ class Transaction:
         return int(count)
 
     def _insert(self, table: Table, records: Records, *, deleted: int = 0) -> None:
+        table = self._append(table, records)
+        if len(records):
+            self._ids.add(table.name, records.ids)
+        self._written(table, added=len(records), deleted=deleted)
+
+    def _append(self, table: Table, records: Records) -> Table:
+        """Put the records at the table's end; the table with the columns that it then has."""
         columns = to_columns(records)
         added = [key for key in columns if key not in table.columns]
         if added:
@@ -254,8 +236,43 @@ class Transaction:
             self._connection.register("batch", pa.table(batch))
             names = ", ".join(map(quoted, batch))
             self._execute(f"INSERT INTO {quoted(table.name)} ({names}) SELECT {names} FROM batch")
-            self._ids.add(table.name, records.ids)
-        self._written(table, added=len(records), deleted=deleted)
+        return table
+
+    # -- restoring --------------------------------------------------------------------------
+
+    def set_up(self, bucket: Bucket, tokens: Sequence[Token]) -> Table:
+        """An empty table that no bucket has yet: what is left of it is dropped at the next start.
+
+        Raises Conflict where it could not be put in its place.
+        """
+        self._refuse_taken(bucket, tokens)
+        table = Table(bucket, self._new_table_name(), self._version, 0, None)
+        self._execute(create_table(table))
+        return table
+
+    def fill(self, table: Table, records: Records) -> Table:
+        refuse_too_many_fields((field for field, _ in table.columns), records.columns)
+        filled = self._append(table, records)
+        return dataclasses.replace(filled, records=table.records + len(records))
+
+    def put_in_place(self, table: Table, tokens: Sequence[Token]) -> None:
+        """Make it the table of its bucket, whose tokens these are from now on."""
+        bucket = table.bucket
+        self._refuse_taken(bucket, tokens)
+        if bucket.name in self._tables:
+            self.drop_bucket(bucket.name)
+        self._add(table)
+        self._changed(table)
+        self._ids.found(table.name)
+        for token in tokens:
+            self.add_token(token)
+
+    def discard(self, table: Table) -> None:
+        """Drop the table, unless it has been put in its place."""
+        if any(placed.name == table.name for placed in self._tables.values()):
+            return
+        self._execute(f"DROP TABLE {quoted(table.name)}")
+        self._execute("DELETE FROM fields WHERE records_table = $1", table.name)
 
     # -- entries ----------------------------------------------------------------------------
 
@@ -303,62 +320,29 @@ class Transaction:
         """A name that no table of this store ever had: versions are not used twice."""
         return f"records_{self._next_version()}"
 
+    def _add(self, table: Table) -> None:
+        self._execute(
+            "INSERT INTO buckets VALUES ($1, $2, $3, $4, 0, NULL)",
+            table.bucket.name,
+            as_text(table.bucket),
+            table.name,
+            table.version,
+        )
+        self._tables[table.bucket.name] = table
+
+    def _refuse_taken(self, bucket: Bucket, tokens: Sequence[Token] = ()) -> None:
+        """Raise Conflict where another bucket has the address, or one of the tokens' hashes."""
+        for other in self._tables.values():
+            taken = bucket.address is not None and other.bucket.address == bucket.address
+            if taken and other.bucket.name != bucket.name:
+                raise Conflict(address_taken(bucket, other.bucket))
+        for token in tokens:
+            if token.hash in self._tokens and self._tokens[token.hash].bucket != bucket.name:
+                raise Conflict(KNOWN_HASH)
+
     def _refuse_known(self, token: Token) -> None:
         if token.hash in self._tokens:
             raise Conflict(KNOWN_HASH)
 
     def _execute(self, statement: str, *parameters: Any) -> duckdb.DuckDBPyConnection:
         return self._connection.execute(statement, parameters)
-
-
-def read_entries(
-    connection: duckdb.DuckDBPyConnection, kind: str, key: str | None = None, *, now: datetime
-) -> list[Entry]:
-    """The entries of a kind, or the one with that key, that have not expired."""
-    select = (
-        "SELECT kind, key, value, expires_at FROM entries WHERE kind = $1 "
-        "AND ($2 IS NULL OR key = $2) AND (expires_at IS NULL OR expires_at > $3) ORDER BY key"
-    )
-    rows = connection.execute(select, [kind, key, naive(now)]).fetchall()
-    return [Entry(kind, key, value, _utc(until)) for kind, key, value, until in rows]
-
-
-def read_state(connection: duckdb.DuckDBPyConnection) -> State:
-    """The state that the file holds."""
-    (floor,) = _rows(connection, "SELECT version_floor FROM store")[0]
-    columns: dict[str, list[tuple[Any, ...]]] = {}
-    for name, *entry in _rows(connection, "SELECT * FROM fields ORDER BY rowid"):
-        columns.setdefault(name, []).append(tuple(entry))
-    tables = {}
-    sequence = 0
-    for row in _rows(connection, "SELECT * FROM buckets"):
-        name, settings, table_name, version, records, last_written = row
-        bucket = Bucket(**_settings(settings))
-        table = Table(bucket, table_name, version, records, _utc(last_written))
-        known = {(field, kind): column for field, kind, column in columns.get(table_name, ())}
-        tables[name] = dataclasses.replace(table, columns=dict(table.columns) | known)
-        last = _rows(connection, f"SELECT max({SEQUENCE}) FROM {quoted(table_name)}")[0][0]
-        sequence = max(sequence, -1 if last is None else last)
-    tokens = {}
-    for row in _rows(connection, "SELECT * FROM tokens"):
-        values: list[Any] = [_utc(v) if isinstance(v, datetime) else v for v in row]
-        token = Token(**dict(zip(_TOKEN_COLUMNS, values, strict=True)))
-        tokens[token.hash] = token
-    version = max([floor, *(table.version for table in tables.values())])
-    return State(tables, tokens, version, sequence + 1)
-
-
-_TOKEN_COLUMNS = tuple(field.name for field in dataclasses.fields(Token))
-
-
-def _rows(connection: duckdb.DuckDBPyConnection, statement: str) -> list[Any]:
-    return connection.execute(statement).fetchall()
-
-
-def _settings(text: str) -> dict[str, Any]:
-    settings: dict[str, Any] = msgspec.json.decode(text)
-    return settings | {"auto_ids": tuple(settings["auto_ids"])}
-
-
-def _utc(value: datetime | None) -> datetime | None:
-    return None if value is None else value.replace(tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from bson import Int64
@@ -95,12 +95,23 @@ class Catalogue:
             change["$unset"] = {"address": ""}
         return bool(self.buckets.update_one(held, change, session=session).matched_count)
 
-    def refuse_taken(self, bucket: Bucket) -> None:
-        """Raise Conflict where another bucket has this one's address."""
+    def drop(self, bucket: str, session: Session) -> Document | None:
+        """Remove the bucket's document, and its tokens: the document as it was, if there was one.
+
+        Its collection is left.
+        """
+        self.tokens.delete_many({"bucket": bucket}, session=session)
+        return self.buckets.find_one_and_delete({"_id": bucket}, session=session)
+
+    def refuse_taken(self, bucket: Bucket, tokens: Sequence[Token] = ()) -> None:
+        """Raise Conflict where another bucket has this one's address, or a token of that hash."""
         taken = bucket_settings(bucket).get("address")
         other = None if taken is None else self.buckets.find_one({"address": taken})
         if other is not None and other["_id"] != bucket.name:
             raise Conflict(address_taken(bucket, to_bucket(other)))
+        hashes = {"_id": {"$in": [token.hash for token in tokens]}, "bucket": {"$ne": bucket.name}}
+        if tokens and self.tokens.find_one(hashes) is not None:
+            raise Conflict(KNOWN_HASH)
 
     # -- writes -----------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
@@ -43,10 +43,12 @@ from backdrop.storage.mongodb.documents import (
     to_token,
 )
 from backdrop.storage.mongodb.reading import Snapshot
+from backdrop.storage.mongodb.restoring import restoring
 from backdrop.storage.mongodb.shelves import Shelves
 from backdrop.storage.port import (
     BucketState,
     Reading,
+    Restore,
     no_record,
     no_token,
     not_found,
@@ -55,6 +57,8 @@ from backdrop.storage.port import (
 
 _MOST_IN_A_TRANSACTION = 25_000
 """Records. With twice as many known ones, a server of the smallest cache never gets done."""
+
+_BY_KIND = (("kind", 1), ("key", 1))
 
 _TRIES = 10
 """How often a step is begun again that others keep getting ahead of."""
@@ -140,10 +144,9 @@ class MongoDBStorage:
     @asks
     def drop_bucket(self, name: str) -> None:
         def work(session: Session) -> None:
-            found = self._buckets.find_one_and_delete({"_id": name}, session=session)
+            found = self._catalogue.drop(name, session)
             if found is None:
                 raise NotFound(not_found(name))
-            self._tokens.delete_many({"bucket": name}, session=session)
             self._shelves.leave(found["collection"], session)
 
         with self._turn(name):
@@ -273,6 +276,14 @@ class MongoDBStorage:
         with self._turn(bucket):
             self.connection.transact(work)
 
+    @contextmanager
+    def restoring(
+        self, bucket: Bucket, *, tokens: Sequence[Token], last_written: datetime | None
+    ) -> Iterator[Restore]:
+        parts = self.connection.transact, self._database, self._catalogue, self._shelves
+        with self.connection.asked(), restoring(*parts, bucket, tokens, last_written) as put:
+            yield put
+
     # -- reading ----------------------------------------------------------------------------
 
     @contextmanager
@@ -283,6 +294,14 @@ class MongoDBStorage:
             pages = snapshot.pages(query)
             first = list(islice(pages, 1))  # what can go wrong shows before the first page
             return Reading(chain(first, pages), fields)
+
+        with self.connection.asked(), self.connection.reading(work) as reading:
+            yield reading
+
+    @contextmanager
+    def stored(self, bucket: str) -> Iterator[Reading]:
+        def work(session: Session) -> Reading:
+            return Reading(self._snapshot(bucket, session).stored())
 
         with self.connection.asked(), self.connection.reading(work) as reading:
             yield reading
@@ -310,6 +329,10 @@ class MongoDBStorage:
     def entries(self, kind: str) -> list[Entry]:
         found = map(self._unexpired, self._entries.find({"kind": kind}).sort("key", 1))
         return [entry for entry in found if entry is not None]
+
+    @asks
+    def lasting_entries(self) -> list[Entry]:
+        return list(map(to_entry, self._entries.find({"expires_at": None}).sort(_BY_KIND)))
 
     @asks
     def take_entry(self, kind: str, key: str) -> Entry | None:

@@ -101,6 +101,11 @@ def _records(match: Pipeline, query: Query, order: Pipeline) -> Pipeline:
     return [*match, *order, *limit, {"$unset": [SEQUENCE, _RANK, _VALUE]}]
 
 
+def select_stored() -> Pipeline:
+    """All records in the order of storing."""
+    return [{"$sort": {SEQUENCE: 1}}, {"$unset": SEQUENCE}]
+
+
 _RANK, _VALUE = "_rank", "_value"
 
 

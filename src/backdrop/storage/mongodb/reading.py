@@ -30,6 +30,7 @@ from backdrop.storage.mongodb.pipeline import (
     select_groups,
     select_records,
     select_set,
+    select_stored,
     select_years,
 )
 from backdrop.storage.port import RECORDS_A_PAGE, too_many_rows
@@ -58,10 +59,13 @@ class Snapshot:
         """The records of a raw query."""
         left = query.limit
         for pipeline in select_records(query):
-            rows = map(to_record, self._run(pipeline))
-            while page := list(islice(rows, _fewer(RECORDS_A_PAGE, left))):
+            for page in self._pages(pipeline, left):
                 yield page
                 left = None if left is None else left - len(page)
+
+    def stored(self) -> Iterator[Sequence[Record]]:
+        """All records in the order in which they were stored."""
+        return self._pages(select_stored(), None)
 
     def fields(self, query: Query) -> list[str]:
         """The fields that the matching records have."""
@@ -100,6 +104,11 @@ class Snapshot:
             rows = rows_of(sums, with_sets=not sets)
         return to_groups(query, rows, offsets, sets)
 
+    def _pages(self, pipeline: Pipeline, left: int | None) -> Iterator[Sequence[Record]]:
+        rows = islice(map(to_record, self._run(pipeline)), left)
+        while page := list(islice(rows, RECORDS_A_PAGE)):
+            yield page
+
     def _run(self, pipeline: Pipeline, *, natural: bool = False) -> Iterator[Document]:
         options: dict[str, Any] = {"hint": {"$natural": 1}} if natural else {}
         return self._shelf.aggregate(
@@ -135,10 +144,6 @@ class Snapshot:
             return segments(query.period.zone, query.period.start(first), last)
         years = sorted(int(row["_id"]) for row in self._run(select_years(query)))
         return segments_of_years(query.period, years) or NO_OFFSET
-
-
-def _fewer(number: int, left: int | None) -> int:
-    return number if left is None else min(number, left)
 
 
 def _reads_most(query: Query, ends: Ends) -> bool:

@@ -15,6 +15,7 @@ from pymongo.operations import IndexModel
 
 from backdrop.errors import StorageUnavailable
 from backdrop.storage.mongodb.connection import Records, Session
+from backdrop.storage.mongodb.documents import Document
 from backdrop.storage.mongodb.pipeline import TIME_INDEX
 
 
@@ -33,11 +34,15 @@ class Shelves:
         self._database[name].create_indexes([IndexModel(list(TIME_INDEX))])
         return name
 
+    def keep(self, name: str) -> None:
+        """List a new collection as left over from now on only, as it is still being filled."""
+        if not self._left_over.update_one(_listed(name), _SINCE_NOW).matched_count:
+            raise StorageUnavailable(_GIVEN_UP)
+
     def put(self, name: str, session: Session) -> None:
         """Take a new collection off the list, as its bucket's document names it from now on."""
-        listed = {"_id": name, "dropping": {"$exists": False}}
-        if not self._left_over.delete_one(listed, session=session).deleted_count:
-            raise StorageUnavailable("the write took so long that it was given up")
+        if not self._left_over.delete_one(_listed(name), session=session).deleted_count:
+            raise StorageUnavailable(_GIVEN_UP)
 
     def leave(self, name: str, session: Session) -> None:
         """List a collection that no bucket's document names any more."""
@@ -52,5 +57,14 @@ class Shelves:
             self._left_over.delete_one({"_id": found["_id"]})
 
     def _leave(self, name: str, session: Session | None = None) -> None:
-        now = [{"$set": {"since": "$$NOW"}}]  # the server's clock, which all processes share
-        self._left_over.update_one({"_id": name}, now, upsert=True, session=session)
+        self._left_over.update_one({"_id": name}, _SINCE_NOW, upsert=True, session=session)
+
+
+_SINCE_NOW = [{"$set": {"since": "$$NOW"}}]
+"""By the server's clock, which all processes share."""
+_GIVEN_UP = "the write took so long that it was given up"
+
+
+def _listed(name: str) -> Document:
+    """The collection on the list, where nobody is dropping it."""
+    return {"_id": name, "dropping": {"$exists": False}}

@@ -1,0 +1,73 @@
+"""Opening the file: a store's tables made, or found to be ones that are understood."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import duckdb
+
+from backdrop.errors import StorageUnavailable
+from backdrop.storage.duckdb.catalogue import ENTRIES_TABLE, FORMAT, STORE_TABLES, quoted
+
+
+def open_file(path: Path) -> duckdb.DuckDBPyConnection:
+    """The file's connection. Raises StorageUnavailable, with the reason in its message."""
+    if not path.parent.is_dir():
+        raise StorageUnavailable(f"can't open {path}: there is no folder {path.parent}")
+    try:
+        connection = duckdb.connect(str(path), config=_CONFIG)
+        tables = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+        if not tables:
+            connection.begin()
+            connection.execute(STORE_TABLES)
+            connection.execute("INSERT INTO store VALUES ($1, 0)", [FORMAT])
+            connection.commit()
+        elif ("store",) not in tables:
+            connection.close()
+            raise StorageUnavailable(f"can't open {path}: it is a DuckDB file of something else")
+        (found,) = connection.execute("SELECT format FROM store").fetchall()[0]
+        if found != FORMAT:
+            connection.close()
+            raise StorageUnavailable(
+                f"can't open {path}: it has layout {found}, and this Backdrop knows {FORMAT}"
+            )
+        connection.execute(ENTRIES_TABLE)
+        _drop_left_over(connection)
+    except duckdb.Error as error:
+        raise StorageUnavailable(f"can't open {path}: {_reason(error)}") from error
+    return connection
+
+
+def _drop_left_over(connection: duckdb.DuckDBPyConnection) -> None:
+    """Drop the tables of buckets that a process began to restore, and did not end."""
+    tables = (
+        "SELECT table_name FROM duckdb_tables() WHERE starts_with(table_name, 'records_') "
+        "AND table_name NOT IN (SELECT records_table FROM buckets)"
+    )
+    for (name,) in connection.execute(tables).fetchall():
+        connection.begin()
+        connection.execute("DELETE FROM fields WHERE records_table = $1", [name])
+        connection.execute(f"DROP TABLE {quoted(name)}")
+        connection.commit()
+
+
+def _reason(error: duckdb.Error) -> str:
+    """Why a file can't be opened, in words for who started the program."""
+    reason = str(error).splitlines()[0]
+    holder = re.search(r"Conflicting lock is held in .*?\(PID (\d+)\)", reason)
+    if holder is None:
+        return reason
+    return (
+        f"the process {holder[1]} has it open, and only one can: stop that one, or choose "
+        "another file"
+    )
+
+
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "enable_external_access": False,  # no statement can read or write another file
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "python_enable_replacements": False,
+    "lock_configuration": True,
+}
