@@ -7,11 +7,7 @@ import sys
 import typer
 
 from backdrop import __version__
-<<<<<<< HEAD
-from backdrop.cli import buckets, imports, serve, tokens, users
-=======
-from backdrop.cli import buckets, copy, imports, serve, tokens
->>>>>>> main
+from backdrop.cli import buckets, copy, imports, serve, tokens, users
 from backdrop.cli.output import Stop, complain
 from backdrop.client import NoAnswer, Refused
 from backdrop.errors import BackdropError

@@ -54,7 +54,7 @@ def read(settings: Settings) -> None:
 
 @takes_settings(*_SERVER, *_WRITING)
 def write(settings: Settings) -> None:
-    """Run the write API, the admin API and the pages, on a store that several processes can share."""
+    """Run the write and admin API and the pages, on a store that several processes can share."""
     _serve(settings, "write")
 
 
