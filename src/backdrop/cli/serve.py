@@ -37,10 +37,11 @@ _FORCED = 130
 
 @takes_settings(*_SERVER, *_READING, *_WRITING, "demo")
 def serve(settings: Settings) -> None:
-    """Run both APIs on one port.
+    """Run both APIs and the pages on one port.
 
     Where no admin token is set, and only this machine can reach the port, one is made and kept in a
-    file beside the store; the other commands find it there.
+    file beside the store; the other commands find it there. Where no sign-in service is configured
+    either, a link is printed that signs in once.
     """
     _serve(settings, "both")
 
@@ -53,7 +54,7 @@ def read(settings: Settings) -> None:
 
 @takes_settings(*_SERVER, *_WRITING)
 def write(settings: Settings) -> None:
-    """Run the write API (and the admin API) alone, on a store that several processes can share."""
+    """Run the write and admin API and the pages, on a store that several processes can share."""
     _serve(settings, "write")
 
 
