@@ -219,6 +219,21 @@ def test_a_broken_form_is_refused(ann: Person, body: bytes) -> None:
         assert "<main" in answer.text
 
 
+@pytest.mark.parametrize("charset", ["unicode_escape", "utf-7", "punycode", "nothing"])
+def test_a_form_in_a_charset_of_no_browser_is_refused(ann: Person, charset: str) -> None:
+    """Some of Python's make halves of surrogate pairs, which no store can hold."""
+    body = (
+        f'--b\r\nContent-Disposition: form-data; name="form_token"\r\n\r\n{ann.form_token}\r\n'
+        '--b\r\nContent-Disposition: form-data; name="file"; filename="\\ud800.csv"\r\n\r\n'
+        "aa\n1\n\r\n--b--\r\n"
+    )
+    kind = {"Content-Type": f"multipart/form-data; boundary=b; charset={charset}"}
+    answer = ann.post("/things/upload", content=body, headers=kind)
+    assert (answer.status_code, "must be UTF-8" in words(answer)) == (400, True)
+    good = {"Content-Type": 'multipart/form-data; boundary=b; charset="UTF-8"'}
+    assert ann.post("/things/upload", content=body, headers=good).status_code == 303
+
+
 # -- what is shown, and to whom -------------------------------------------------------------------
 
 EVIL = "<script>alert(1)</script>"
