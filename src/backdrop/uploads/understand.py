@@ -64,10 +64,11 @@ class Understood:
     def add(self, fault: Fault) -> None:
         self.fault_count += 1
         if len(self.faults) < MOST_PROBLEMS_LISTED:
-            message = fault.message
-            if len(message) > _MOST_MESSAGE:
-                message = f"{message[:_MOST_MESSAGE]}…"
-            self.faults.append(Fault(message, fault.row, fault.column))
+            self.faults.append(Fault(_shortened(fault.message), fault.row, fault.column))
+
+
+def _shortened(message: str) -> str:
+    return message if len(message) <= _MOST_MESSAGE else f"{message[:_MOST_MESSAGE]}…"
 
 
 Put = Callable[[list[dict[str, Any]], list[str]], object]
@@ -102,7 +103,7 @@ def _rows(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     def remark(text: str) -> None:
         if len(found.remarks) < _MOST_REMARKS:
-            found.remarks.append(text)
+            found.remarks.append(_shortened(text))
 
     def complain(bad: BadFile) -> None:
         found.add(_fault(bad))
