@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -65,6 +66,8 @@ class SignIn:
     provider: Provider | None = None
     links: bool = False
     """Whether one-time links open it: where only this machine reaches it, and has no provider."""
+    most_attempts: int = 20_000
+    """Sign-ins under way at once, of one process. The oldest makes room: anybody can begin one."""
 
     @property
     def https(self) -> bool:
@@ -98,7 +101,7 @@ def resources(sign_in: SignIn) -> Resources:
         return partial(handler, sign_in)
 
     return {
-        "/_user/sign_in": {"GET": step(_begin)},
+        "/_user/sign_in": {"GET": partial(_begin, sign_in, deque())},
         CALLBACK: {"GET": step(_finish)},
         "/_user/sign_out": {"GET": _sign_out},
         "/_user/link": {"GET": step(_ask), "POST": step(_open_link)},
@@ -108,7 +111,7 @@ def resources(sign_in: SignIn) -> Resources:
 # -- with a sign-in service -------------------------------------------------------------------
 
 
-async def _begin(sign_in: SignIn, request: Request, site: Site) -> Response:
+async def _begin(sign_in: SignIn, begun: deque[str], request: Request, site: Site) -> Response:
     if sign_in.provider is None:
         return page("not_configured.html", links=sign_in.links)
     sent = sent_cookie(request, site, _ATTEMPT) or ""
@@ -125,7 +128,14 @@ async def _begin(sign_in: SignIn, request: Request, site: Site) -> Response:
     url = await sign_in.provider.authorize_url(attempt, state)
     expires_at = site.now() + ATTEMPT_LASTS
     entry = Entry(_ATTEMPT, hash_token(state), msgspec.json.encode(attempt), expires_at)
-    await run_sync(site.storage.put_entry, entry)
+
+    def keep() -> None:
+        site.storage.put_entry(entry)
+        begun.append(entry.key)
+        if len(begun) > sign_in.most_attempts:
+            site.storage.take_entry(_ATTEMPT, begun.popleft())
+
+    await run_sync(keep)
     response = RedirectResponse(url, status_code=302, headers=HEADERS)
     set_cookie(response, request, site, browser, name=_ATTEMPT, lasts=ATTEMPT_LASTS)
     return response
