@@ -32,7 +32,7 @@ from backdrop.domain.token import SCOPES
 from backdrop.errors import BackdropError, Conflict, InvalidSettings, NotFound, Problem
 from backdrop.schema import refuse_bad_schema
 from backdrop.users import drop_user, forget_bucket, list_users
-from backdrop.web.access import require_admin_visitor, visitor_of_bucket
+from backdrop.web.access import own_url, require_admin_visitor, visitor_of_bucket
 from backdrop.web.forms import read_form, text_of
 from backdrop.web.render import moved, page
 from backdrop.web.sessions import Visitor
@@ -237,7 +237,7 @@ def _tokens_page(
         shown=shown,
         made=made,
         now=site.now(),
-        base=str(request.base_url).rstrip("/"),
+        base=own_url(request, site),
         form=form or Filled({"scope": "write", "label": "", "days": ""}),
     )
 
