@@ -189,7 +189,18 @@ def _checked_ids(rows: list[dict[str, Any]], bucket: Bucket) -> list[str]:
     return list(parsed.ids) if bucket.auto_ids else [row[ID] for row in rows if ID in row]
 
 
-_KINDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+_KINDS = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
+def kind_of(name: str, value: object) -> str:
+    """What people call what a field holds."""
+    return "time" if name in TIME_FIELDS else _KINDS[type(value)]
 
 
 def _count_kinds(rows: list[dict[str, Any]], seen: dict[str, ColumnSeen]) -> None:
@@ -198,5 +209,5 @@ def _count_kinds(rows: list[dict[str, Any]], seen: dict[str, ColumnSeen]) -> Non
             if name not in seen:
                 seen[name] = ColumnSeen(name)
             kinds = seen[name].kinds
-            kind = "time" if name in TIME_FIELDS else _KINDS[type(value)]
+            kind = kind_of(name, value)
             kinds[kind] = kinds.get(kind, 0) + 1

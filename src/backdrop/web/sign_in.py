@@ -28,7 +28,7 @@ from backdrop.domain.loopback import is_loopback_host
 from backdrop.domain.token import hash_token
 from backdrop.errors import Forbidden, NotFound, ProviderFailed, SignInExpired, SignInRefused
 from backdrop.storage.port import Storage
-from backdrop.web.providers import Attempt, Provider
+from backdrop.web.providers import Attempt, Provider, told_error
 from backdrop.web.render import HEADERS, page
 from backdrop.web.sessions import (
     end_session,
@@ -54,7 +54,6 @@ _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 _is_cookie = re.compile(r"[A-Za-z0-9_-]{43}").fullmatch
 _is_own_path = re.compile(r"/(?!/)[!-\[\]-~]{0,2000}").fullmatch
 """One slash first, and no backslash, blank or control character: no browser goes elsewhere."""
-_is_error_name = re.compile(r"[a-z_]{1,40}").fullmatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,8 +176,7 @@ def _refusal(name: str) -> SignInRefused | ProviderFailed:
     """What the service's `error` means (RFC 6749, 4.1.2.1)."""
     if name == "access_denied":
         return SignInRefused("you were not signed in: the sign-in was cancelled, or refused")
-    told = f" ({name})" if _is_error_name(name) else ""
-    return ProviderFailed(f"the sign-in service could not sign you in{told}")
+    return ProviderFailed(f"the sign-in service could not sign you in{told_error(name)}")
 
 
 def _own_path(path: str | None) -> str:
