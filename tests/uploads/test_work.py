@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from backdrop.domain.bucket import Bucket
+from backdrop.domain.table import Records
 from backdrop.observe import Observation
 from backdrop.storage.memory import MemoryStorage
 from backdrop.uploads.kept import Upload, find_upload, new_id
@@ -125,3 +127,33 @@ def test_nothing_of_a_reading_has_a_name(
     assert future is not None
     assert future.result(60).state == "understood"
     assert (file.asked.is_set(), file.found) == (True, [])
+
+
+class Timed(MemoryStorage):
+    """Notes after what time a thread lets others go on while it stores."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock=clock)
+        self.found: list[float] = []
+
+    def save(self, bucket: str, records: Records) -> None:
+        self.found.append(sys.getswitchinterval())
+        super().save(bucket, records)
+
+
+def test_others_go_first_while_an_upload_is_stored_and_only_then(tmp_path: Path) -> None:
+    usual, clock = sys.getswitchinterval(), Clock()
+    storage = Timed(clock)
+    storage.put_bucket(THINGS)
+    (tmp_path / "a.csv").write_bytes(b"aa\n1\n")
+    upload = Upload(
+        id=new_id(), email="ann@example.org", bucket="things", file_name="a.csv", since=clock()
+    )
+    with closing(Uploads(storage, now=clock, observe=lambda _: None)) as uploads:
+        reading = uploads.read(upload, (tmp_path / "a.csv").open("rb"), THINGS)
+        assert reading is not None
+        storing = uploads.store(reading.result(60))
+        assert storing is not None
+        assert storing.result(60).state == "stored"
+    assert storage.found == [pytest.approx(0.001)]
+    assert sys.getswitchinterval() == usual
