@@ -112,7 +112,7 @@ def _reads(scope: Scope) -> bool:
     path = scope["path"]
     return (
         scope["method"] in ("GET", "HEAD", "OPTIONS")
-        and path.split("/", 2)[1] not in ("_buckets", "_users")
+        and path.removeprefix("/").partition("/")[0] not in ("_buckets", "_users")
         and not is_page(scope)
     )
 
