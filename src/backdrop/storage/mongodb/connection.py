@@ -210,7 +210,7 @@ class Connection:
     @contextmanager
     def asked(self) -> Iterator[None]:
         """Within, no exception of the driver leaves, and nothing begins that can't be answered."""
-        self._refuse_if_gone()
+        self.refuse_if_gone()
         with driver_errors():
             self._settle()
             yield
@@ -253,7 +253,7 @@ class Connection:
                         session.abort_transaction()
                     if not _has_label(error, _TRANSIENT) or time.monotonic() > until:
                         raise
-                self._refuse_if_gone()
+                self.refuse_if_gone()
                 time.sleep(random.random() * min(0.005 * 1.5**attempt, _LONGEST_PAUSE))  # noqa: S311  no secret
         raise AssertionError  # the loop has no other end
 
@@ -283,7 +283,8 @@ class Connection:
             store.find_one({"_id": "format"}, max_time_ms=_LONGEST_SETTLING_MS)
             self._settled = elections
 
-    def _refuse_if_gone(self) -> None:
+    def refuse_if_gone(self) -> None:
+        """Raise StorageUnavailable where nothing that is asked now can be answered."""
         if self._is_gone():
             raise StorageUnavailable("the store does not answer")
 

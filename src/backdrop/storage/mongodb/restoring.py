@@ -64,4 +64,4 @@ def restoring(
     except DuplicateKeyError:
         catalogue.refuse_taken(bucket, tokens)
         raise
-    shelves.sweep()
+    shelves.sweep_if_possible()
