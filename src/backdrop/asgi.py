@@ -66,6 +66,7 @@ def create_app(
         limits=limits,
         answers=AnswerCache(limits.cached_answers),
         readers=CapacityLimiter(limits.readers),
+        writers=CapacityLimiter(limits.writers),
         now=now,
     )
 
