@@ -91,7 +91,7 @@ class MongoDBStorage:
         self._clock = clock
         self._shelves = Shelves(self._database, kept_for=kept_for)
         self._turns: dict[str, threading.Lock] = {}
-        self._with_floats: set[tuple[str, str]] = set()
+        self._with_floats: dict[str, set[str]] = {}
         try:
             self.connection.open(self._prepare, say)
         except BaseException:
@@ -430,4 +430,4 @@ class MongoDBStorage:
 
     def _snapshot(self, bucket: str, session: Session) -> Snapshot:
         shelf = self._database[self._catalogue.found(bucket, session)["collection"]]
-        return Snapshot(shelf, session, self._with_floats)
+        return Snapshot(shelf, session, self._with_floats.setdefault(bucket, set()))
