@@ -16,6 +16,7 @@ from backdrop.api.routes import Resources, addresses
 from backdrop.api.schemas import (
     ADDRESS_PART,
     BUCKET_NAME,
+    EMAIL,
     RECORD_ID,
     TOKEN_ID,
     Schema,
@@ -60,6 +61,7 @@ _PATH_PARAMETERS: Mapping[str, tuple[Schema, str, str]] = {
     "name": (BUCKET_NAME, f"The bucket's name: {NAME_EXPECTED}.", "flights"),
     "group": (ADDRESS_PART, "The bucket's data_group.", "transport"),
     "type": (ADDRESS_PART, "The bucket's data_type.", "flights"),
+    "email": (EMAIL, "The user's e-mail address, percent-encoded.", "someone@example.org"),
     "id": (RECORD_ID, "The record's _id, percent-encoded.", "a-1"),
 }
 _TOKEN_ID = (TOKEN_ID, "The token's id, as the list of tokens has it.", "0123456789abcdef")
@@ -197,7 +199,7 @@ def _body(operation: Operation) -> Json:
 
 _ANSWERS: Mapping[int, str] = {
     200: "Done.",
-    201: "Made. The token is shown this once.",
+    201: "Made. A token, where there is one, is shown this once.",
     304: "What the client has is still good.",
 }
 
@@ -219,7 +221,7 @@ def _headers(operation: Operation, status: int) -> Json:
         headers["ETag"] = _header(etag, required=status == 304)
         headers["Cache-Control"] = _header(cached)
         headers["Access-Control-Allow-Origin"] = _header("Pages of any origin may read.")
-    if status == 201:
+    if any(schema.startswith("New") for schema in operation.answers[status].values()):
         headers["Cache-Control"] = _header("no-store: the answer holds a token.")
     return headers
 
