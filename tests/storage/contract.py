@@ -992,6 +992,19 @@ class StorageContract:
             assert store.token(gone.hash) is None
             assert store.state("others").version > version
 
+    def test_a_restored_bucket_has_a_version_above_all_of_its_name(self, storage: Storage) -> None:
+        """Also where one was dropped and made while it was restored."""
+        versions: list[int] = []
+
+        def make_anew() -> None:
+            storage.drop_bucket("things")
+            storage.put_bucket(THINGS)
+            versions.append(storage.state("things").version)
+
+        restore(storage, THINGS, batch({"_id": "x"}), then=make_anew)
+        assert storage.state("things").version > versions[0]
+        assert ids(storage) == ["x"]
+
     def test_a_restoring_that_fails_changes_nothing(self, storage: Storage) -> None:
         storage.save("things", batch({"_id": "old"}))
         state = storage.state("things")
