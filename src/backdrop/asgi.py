@@ -84,6 +84,7 @@ def create_app(
         limits=limits,
         answers=AnswerCache(limits.cached_answers),
         readers=CapacityLimiter(limits.readers),
+        writers=CapacityLimiter(limits.writers),
         now=now,
         uploads=uploads,
         https=sign_in.https,
@@ -112,7 +113,7 @@ def _reads(scope: Scope) -> bool:
     path = scope["path"]
     return (
         scope["method"] in ("GET", "HEAD", "OPTIONS")
-        and path.split("/", 2)[1] not in ("_buckets", "_users")
+        and path.removeprefix("/").partition("/")[0] not in ("_buckets", "_users")
         and not is_page(scope)
     )
 

@@ -30,7 +30,7 @@ async def _store(request: Request, site: Site, *, replace: bool) -> Response:
         rows = parse_rows(unpack(body, site.limits))
         return ingest(site.storage, bucket, rows, replace=replace)
 
-    return _answer(await run_sync(store))
+    return _answer(await run_sync(store, limiter=site.writers))
 
 
 async def patch_record(request: Request, site: Site) -> Response:
@@ -41,7 +41,7 @@ async def patch_record(request: Request, site: Site) -> Response:
         row = parse_row(unpack(body, site.limits))
         return ingest_patch(site.storage, bucket, request.path_params["id"], row)
 
-    return _answer(await run_sync(merge))
+    return _answer(await run_sync(merge, limiter=site.writers))
 
 
 async def delete_record(request: Request, site: Site) -> Response:
@@ -49,7 +49,7 @@ async def delete_record(request: Request, site: Site) -> Response:
         bucket = writable_bucket(request, site)
         site.storage.delete(bucket.name, request.path_params["id"])
 
-    await run_sync(remove)
+    await run_sync(remove, limiter=site.writers)
     return json_answer({"status": "ok"})
 
 
