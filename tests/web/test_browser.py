@@ -120,7 +120,10 @@ def test_a_csv_file_is_uploaded_and_its_records_are_seen(signed: Signed) -> None
     page.get_by_role("heading", name="fees.csv is stored").wait_for()
     page.reload()
     page.get_by_role("heading", name="fees.csv is stored").wait_for()
-    read = page.get_by_label("Read them at", exact=True).input_value()
+    page.get_by_role("button", name="Copy All records", exact=True).click()
+    page.get_by_text("Copied").wait_for()
+    read = page.evaluate("navigator.clipboard.readText()")
+    assert read == page.locator("#all").get_attribute("href")
     assert [one.get("name") for one in httpx2.get(read).json()["data"]] == [
         "Camden",
         "Hackney",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from html import unescape
+from typing import Any
 
 import pytest
 
@@ -21,7 +23,7 @@ def test_ones_buckets_are_listed(desk: Desk, person: Callable[..., Person]) -> N
     assert "Up to date" in shown
     assert "0 records, never written" in shown
     assert "others" not in shown
-    assert 'value="http://testserver/things"' in ann.get("/_user").text
+    assert 'href="http://testserver/things?period=month"' in ann.get("/_user").text
     desk.clock.move(3 * 3600)
     assert "Out of date by 2 hours" in words(ann.get("/_user"))
     assert "others" in words(person(email="boss@example.org", admin=True).get("/_user"))
@@ -48,7 +50,7 @@ def test_a_bucket_shows_its_newest_records_and_what_they_hold(
     assert "fee whole number" in shown
     assert "note null" in shown
     for path in ("?period=week", "", "?format=csv"):
-        assert f'value="http://testserver/things{path}"' in answer.text
+        assert f'href="http://testserver/things{path}"' in answer.text
         assert desk.client.get(f"/things{path}").status_code == 200
 
 
@@ -57,10 +59,54 @@ def test_a_bucket_of_groups_shows_a_query_that_works(
 ) -> None:
     desk.filled("things", {"aa": 1})
     answer = person("things").get("/_user/buckets/things")
-    assert 'value="http://testserver/things?period=month"' in answer.text
-    assert 'value="http://testserver/things"' not in answer.text
+    assert 'href="http://testserver/things?period=month"' in answer.text
+    assert 'href="http://testserver/things"' not in answer.text
     assert "Single records are not public" in words(answer)
     assert desk.client.get("/things?period=month").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("public", "record", "query"),
+    [
+        (False, {"aa": 1}, "?period=month"),
+        (False, {"aa": 1, "_timestamp": "2013-01-31"}, "?period=month&collect=aa:sum"),
+        (False, {"aa": 1, "name": "x", "other": "y"}, "?group_by=name&collect=aa:sum"),
+        (True, {"name": "x"}, "?group_by=name"),
+        (True, {"name": "x"}, ""),
+    ],
+)
+def test_every_address_that_is_shown_gives_an_answer(
+    desk: Desk, person: Callable[..., Person], public: bool, record: dict[str, Any], query: str
+) -> None:
+    desk.filled("things", record, raw_queries_allowed=public)
+    ann, pattern = person("things"), r'<a id="[\w-]+" href="http://testserver(/things[^"]*)"'
+    home = re.findall(pattern, ann.get("/_user").text)
+    assert len(home) == 1
+    shown = re.findall(pattern, ann.get("/_user/buckets/things").text)
+    assert set(home) < set(shown)
+    shown = [unescape(path) for path in shown]
+    assert f"/things{query}" in shown
+    for path in shown:
+        assert desk.client.get(path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("settings", "words_of_it"),
+    [
+        ({}, "for up to 30 minutes. The setting “Its records must be seen soon”"),
+        ({"realtime": True}, "for up to 2 minutes."),
+    ],
+)
+def test_a_bucket_says_how_long_browsers_keep_what_they_saw(
+    desk: Desk, person: Callable[..., Person], settings: dict[str, Any], words_of_it: str
+) -> None:
+    desk.filled("things", {"aa": 1}, **settings)
+    ann = person("things")
+    assert words_of_it in words(ann.get("/_user/buckets/things"))
+    assert words_of_it in words(ann.store(ann.upload(b"aa\n1\n")))
+    patch = {"published": False}
+    desk.client.patch("/_buckets/things", headers=desk.admin, json=patch)
+    assert "browser that looked" not in words(ann.get("/_user/buckets/things"))
 
 
 def test_what_can_not_be_shown_is_made_to_be(desk: Desk, person: Callable[..., Person]) -> None:
@@ -76,7 +122,7 @@ def test_the_read_api_may_be_elsewhere(desk: Desk, person: Callable[..., Person]
     ann = person("things")
     elsewhere = desk.clients(read_url="https://data.example.org")
     elsewhere.cookies = ann.client.cookies
-    assert 'value="https://data.example.org/things"' in elsewhere.get("/_user").text
+    assert 'href="https://data.example.org/things?period=month"' in elsewhere.get("/_user").text
 
 
 @pytest.mark.parametrize("path", ["/_user", "/_user/buckets/things", "/_user/new", "/_user/users"])

@@ -34,7 +34,7 @@ def test_a_file_is_understood_then_stored(desk: Desk, ann: Person) -> None:
     assert desk.data("/things") == []
     receipt = ann.store(checked)
     assert "2 records stored in things : 2 new, 0 replaced" in words(receipt)
-    assert 'value="http://testserver/things"' in receipt.text
+    assert 'href="http://testserver/things"' in receipt.text
     assert [(row["name"], row["fee"]) for row in desk.data("/things")] == [
         ("Camden", 27),
         ("Hackney", 1.5),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import chain
-from typing import TypeGuard
 
 from anyio.to_thread import run_sync
 from starlette.requests import Request
@@ -13,18 +11,15 @@ from starlette.responses import Response
 
 from backdrop.api.routes import Resources, Site
 from backdrop.domain.bucket import Bucket
-from backdrop.domain.query import Query, Sort
-from backdrop.domain.values import ID, TIMESTAMP, Record
+from backdrop.domain.values import ID, TIMESTAMP
 from backdrop.errors import NotFound
 from backdrop.storage.port import BucketState
-from backdrop.uploads.understand import kind_of
 from backdrop.web.access import reading_url, visitor_of_bucket
+from backdrop.web.addresses import addresses, kinds_by_field, newest_records
 from backdrop.web.render import page
 from backdrop.web.sessions import find_visitor
 
 ROWS_SHOWN = 10
-_LOOKED_AT = 200
-"""The newest records, which tell what a field holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +28,7 @@ class Shelf:
 
     state: BucketState
     url: str
+    """Where it is read: all of it or, where that is not public, by groups."""
     late_by: timedelta | None
     """How long it should have been written by now."""
 
@@ -67,10 +63,9 @@ def _bucket(request: Request, site: Site) -> Response:
     visitor, bucket = visitor_of_bucket(request, site)
     now = site.now()
     shelf = _shelf(request, site, site.storage.state(bucket.name), now)
-    newest = Query(sort=Sort(TIMESTAMP, descending=True), limit=_LOOKED_AT)
-    with site.storage.records(bucket.name, newest) as reading:
-        records = list(chain.from_iterable(reading))
-    columns = sorted({name for record in records for name in record}, key=_place_of_field)
+    records = newest_records(site.storage, bucket)
+    kinds = kinds_by_field(records)
+    columns = sorted(kinds, key=_place_of_field)
     return page(
         "bucket.html",
         visitor=visitor,
@@ -78,10 +73,10 @@ def _bucket(request: Request, site: Site) -> Response:
         bucket=bucket,
         now=now,
         columns=columns,
-        fields=[(name, _kinds(name, records)) for name in columns],
+        fields=[(name, kinds[name]) for name in columns],
         looked_at=len(records),
         records=records[:ROWS_SHOWN],
-        chart_url=f"{shelf.url}?period={_period(records)}",
+        addresses=addresses(reading_url(request, site, bucket), bucket, records),
     )
 
 
@@ -90,35 +85,20 @@ def _shelf(request: Request, site: Site, state: BucketState, now: datetime) -> S
     if bucket.max_age_expected is not None and state.last_written is not None:
         over = now - state.last_written - timedelta(seconds=bucket.max_age_expected)
         late_by = over if over > timedelta() else None
-    return Shelf(state, reading_url(request, site, bucket), late_by)
+    return Shelf(state, _first_url(request, site, bucket), late_by)
+
+
+def _first_url(request: Request, site: Site, bucket: Bucket) -> str:
+    """An address of the bucket that gives an answer, whoever asks."""
+    url = reading_url(request, site, bucket)
+    if bucket.raw_queries_allowed:
+        return url
+    return addresses(url, bucket, newest_records(site.storage, bucket))[0].url
 
 
 def _place_of_field(name: str) -> tuple[int, str]:
     """The time first, and the id last."""
     return (0 if name == TIMESTAMP else 2 if name == ID else 1, name)
-
-
-def _kinds(name: str, records: list[Record]) -> dict[str, int]:
-    """What the field holds in these records, and how often."""
-    found: dict[str, int] = {}
-    for record in records:
-        if name in record:
-            kind = kind_of(name, record[name])
-            found[kind] = found.get(kind, 0) + 1
-    return found
-
-
-def _period(records: list[Record]) -> str:
-    """A period by which the newest records make a chart that is not one long line of ones."""
-    times = [one for one in (record.get(TIMESTAMP) for record in records) if _is_time(one)]
-    if len(times) < 2:
-        return "month"
-    step = (max(times) - min(times)) / len(times)
-    return "day" if step < timedelta(hours=12) else "week" if step < timedelta(days=4) else "month"
-
-
-def _is_time(value: object) -> TypeGuard[datetime]:
-    return isinstance(value, datetime)
 
 
 RESOURCES: Resources = {

@@ -20,6 +20,7 @@ from backdrop.domain.bucket import Bucket
 from backdrop.errors import NotFound
 from backdrop.uploads.kept import Upload, find_upload, new_id
 from backdrop.web.access import reading_url, visitor_of_bucket
+from backdrop.web.addresses import addresses, newest_records
 from backdrop.web.forms import MOST_FIELDS_BYTES, read_form, sent_file, text_of
 from backdrop.web.render import moved, page
 from backdrop.web.sessions import Visitor
@@ -37,7 +38,7 @@ async def get_upload(request: Request, site: Site) -> Response:
     if asked is None:
         return _form_page(request, site, visitor, bucket)
     upload = await run_sync(_found, site, visitor, bucket, asked)
-    return _progress_page(request, site, visitor, bucket, upload)
+    return await run_sync(_progress_page, request, site, visitor, bucket, upload)
 
 
 async def post_upload(request: Request, site: Site) -> Response:
@@ -79,7 +80,7 @@ async def _read(
     if done is None:
         return moved(_address(request, upload.id))
     if done.understood is None or done.understood.fault_count:
-        return _progress_page(request, site, visitor, bucket, done, status=400)
+        return await run_sync(_progress_page, request, site, visitor, bucket, done, 400)
     if text_of(form, "store") == "yes":
         return await _store(request, site, visitor, bucket, done.id)
     return moved(_address(request, upload.id))
@@ -158,7 +159,6 @@ def _progress_page(
     visitor: Visitor,
     bucket: Bucket,
     upload: Upload,
-    *,
     status: int = 200,
 ) -> Response:
     waits = upload.state in ("reading", "storing")
@@ -166,8 +166,10 @@ def _progress_page(
         "bucket": bucket,
         "upload": upload,
         "address": request.url.path,
-        "reading_url": reading_url(request, site, bucket),
     }
+    if upload.state == "stored":
+        records = newest_records(site.storage, bucket)
+        values["addresses"] = addresses(reading_url(request, site, bucket), bucket, records)
     return page(
         _TEMPLATES[upload.state],
         visitor=visitor,
