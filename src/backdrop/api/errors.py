@@ -16,6 +16,7 @@ from backdrop.errors import (
     Forbidden,
     InvalidRecords,
     InvalidRequest,
+    KeyReused,
     MethodNotAllowed,
     NotFound,
     StorageUnavailable,
@@ -32,6 +33,7 @@ STATUSES: Mapping[type[BackdropError], int] = {
     Conflict: 409,
     BodyTooLarge: 413,
     UnsupportedMediaType: 415,
+    KeyReused: 422,
     StorageUnavailable: 503,
 }
 """The status of an exception and of those that derive from it. Anything else is a 500."""

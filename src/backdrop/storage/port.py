@@ -161,8 +161,9 @@ class Storage(Protocol):
 
         What the context gives stores records, batch by batch, aside; no id may come twice. With the
         context's end the bucket is there, in one step: with these records, in the order given, with
-        these tokens, last written then, and with no key of a write. Where the context ends by an error, or the process
-        does, nothing has changed. Raises Conflict, at the start or the end, as `put_bucket` does.
+        these tokens, last written then, and with no key of a write. Where the context ends by an
+        error, or the process does, nothing has changed. Raises Conflict, at the start or the end,
+        as `put_bucket` does.
         """
 
     # -- reading ----------------------------------------------------------------------------

@@ -26,8 +26,8 @@ from backdrop.domain.values import TIMESTAMP, Record
 from backdrop.errors import NotFound, StorageUnavailable
 from backdrop.storage.duckdb.catalogue import Table, quoted
 from backdrop.storage.duckdb.columns import to_records
-from backdrop.storage.duckdb.groups import no_groups, to_groups
 from backdrop.storage.duckdb.done import DoneWrites
+from backdrop.storage.duckdb.groups import no_groups, to_groups
 from backdrop.storage.duckdb.known_ids import IdsByTable
 from backdrop.storage.duckdb.opening import open_file
 from backdrop.storage.duckdb.slices import cuts, select_sample, select_slices, tiers
