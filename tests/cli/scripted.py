@@ -25,8 +25,8 @@ class ScriptedServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.steps = list(steps)
         self.received: list[Any] = []
-        self.events: int | None = None
-        """How many events it says that it has; None: it can't be asked."""
+        self.keys: list[str] = []
+        """The idempotency key of each POST."""
         self.asked = 0
         """How many GETs it has answered."""
         self.over = threading.Event()
@@ -41,16 +41,14 @@ class _Handler(BaseHTTPRequestHandler):
     server: ScriptedServer
 
     def do_GET(self) -> None:
-        if self.server.events is not None and self.path.endswith("?period=year"):
-            self._answer(200, {"data": [{"_count": self.server.events - 1}, {"_count": 1}]})
-        else:
-            self._answer(200, {"status": "ok"})
+        self._answer(200, {"status": "ok"})
         self.server.asked += 1
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         step = self.server.steps.pop(0)
         self.server.received.append((step, body))
+        self.server.keys.append(self.headers["Idempotency-Key"])
         if step == "store late":
             self.server.go_on.wait(30)
         if step.startswith("store"):

@@ -1,4 +1,4 @@
-"""The header `Idempotency-Key`: what names a write, so that it is made once however often it is sent.
+"""The header `Idempotency-Key`: it names a write, which is made once however often it is sent.
 
 It is that of draft-ietf-httpapi-idempotency-key-header: a string of structured fields (RFC 9651),
 in quotes. As many clients send it without them, that is understood too.

@@ -17,7 +17,7 @@ KEPT_FOR = timedelta(hours=24)
 class Once:
     """What a store keeps with a write, of its bucket. From `expires_at` on it is not there.
 
-    `fingerprint`: of all that was asked for. `records`: how many were received; 0 until that is known.
+    `fingerprint`: of all that was asked for. `records`: how many were received, once that is known.
     """
 
     key: str
