@@ -279,10 +279,10 @@ def test_what_may_be_stored_is_sent_again_with_its_key(tmp_path: Path, line: str
 
 def test_a_batch_is_not_sent_for_ever(tmp_path: Path) -> None:
     """The message says how to go on, and no token."""
-    with scripted_server("store", *["fault"] * 6) as server:
+    with scripted_server("store", *["fault"] * 7) as server:
         done = _import(server.url, tmp_path, '{"n0":1}\n{"n0":2}\n{"n0":3}\n')
     assert done.returncode == 1
-    assert len(server.received) == 7
+    assert len(server.received) == 8
     assert "line 2: this record may have been stored, or not" in done.stderr
     assert _skips(done.stderr) == ["--skip=1"]
     assert "a-write-token" not in done.stderr

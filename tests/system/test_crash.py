@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx2
@@ -95,27 +95,28 @@ def test_an_import_that_is_cut_off_stores_each_record_once(store: str, tmp_path:
     (tmp_path / "some.ndjson").write_bytes(b"\n".join(lines))
     admin_token = secrets.token_urlsafe(16)
     env = {"BACKDROP_STORE": store, "BACKDROP_ADMIN_TOKEN": admin_token}
-    with live_server("serve", cwd=tmp_path, env=env) as server:
-        admin = {"Authorization": f"Bearer {admin_token}"}
-        settings = {"raw_queries_allowed": True}
-        httpx2.put(f"{server.url}/_buckets/crash", headers=admin, json=settings, timeout=30)
-        for share in (0.2, 0.4):
-            with importing(server) as command:
-                cut_after(share, server, command, command)
-    with importing(server) as command:
-        for share in (0.6, 0.8):
-            port = server.url.rpartition(":")[2]
-            with live_server("serve", "--port", port, cwd=tmp_path, env=env) as server:
-                cut_after(share, server, server.process, command)
-        with live_server("serve", "--port", port, cwd=tmp_path, env=env) as server:
+    with ExitStack() as stack:
+        with live_server("serve", cwd=tmp_path, env=env) as server:
+            admin = {"Authorization": f"Bearer {admin_token}"}
+            settings = {"raw_queries_allowed": True}
+            httpx2.put(f"{server.url}/_buckets/crash", headers=admin, json=settings, timeout=30)
+            for share in (0.2, 0.4):
+                with importing(server) as command:
+                    cut_after(share, server, command, command)
+            command = stack.enter_context(importing(server))
+            cut_after(0.6, server, server.process, command)
+        again = ("serve", "--port", server.url.rpartition(":")[2])
+        with live_server(*again, cwd=tmp_path, env=env) as server:
+            cut_after(0.8, server, server.process, command)
+        with live_server(*again, cwd=tmp_path, env=env) as server:
             _, said = command.communicate(timeout=120)
             answer = httpx2.get(f"{server.url}/crash", timeout=60)
-            again = server.run("import", "crash", "some.ndjson", "--batch=100")
+            once_more = server.run("import", "crash", "some.ndjson", "--batch=100")
             rows = httpx2.get(f"{server.url}/crash?group_by=part", timeout=60).json()["data"]
     assert command.returncode == 0, said
     assert "trying again" in said
     assert sorted(record["place"] for record in answer.json()["data"]) == list(range(RECORDS))
-    assert f"{RECORDS:,} of them were stored before" in again.stderr
+    assert f"{RECORDS:,} of them were stored before" in once_more.stderr
     assert sum(row["_count"] for row in rows) == RECORDS
 
 

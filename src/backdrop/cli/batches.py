@@ -19,8 +19,8 @@ from backdrop.settings import Settings, variable
 
 MOST_BATCH_BYTES = 8 * 2**20
 _TOKEN_LASTS = timedelta(hours=24)
-_WAITS = (0.25, 0.5, 1, 2, 4)
-"""Seconds before each further try."""
+_WAITS = (0.25, 0.5, 1, 2, 4, 8)
+"""Seconds before each further try: enough for a server that is started again."""
 
 
 @dataclass(frozen=True, kw_only=True)
