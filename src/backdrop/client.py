@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpx2
+
+from backdrop.domain.loopback import is_loopback_url
 
 _TIMEOUT = httpx2.Timeout(10, read=300, write=60)
 """A batch may wait behind others' writes; whether there is a server shows at once."""
@@ -108,6 +109,19 @@ class Client:
     def revoke_token(self, bucket: str, token_id: str) -> None:
         self._admin("DELETE", f"{_bucket_path(bucket)}/tokens/{quote(token_id, safe='')}")
 
+    # -- users ------------------------------------------------------------------------------
+
+    def users(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._admin("GET", "/_users")["users"]
+        return found
+
+    def put_user(self, email: str, *, buckets: Sequence[str], admin: bool) -> dict[str, Any]:
+        body = {"buckets": list(buckets), "admin": admin}
+        return self._admin("PUT", _user_path(email), body)
+
+    def delete_user(self, email: str) -> None:
+        self._admin("DELETE", _user_path(email))
+
     # -- records ----------------------------------------------------------------------------
 
     def post(self, bucket: str, body: bytes, *, token: str, key: str) -> bool:
@@ -175,14 +189,9 @@ class Client:
         raise Refused(response.status_code, message, errors, count)
 
 
-def is_loopback_url(url: str) -> bool:
-    """Whether the URL names this machine."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _bucket_path(name: str) -> str:
     return f"/_buckets/{quote(name, safe='')}"
+
+
+def _user_path(email: str) -> str:
+    return f"/_users/{quote(email, safe='')}"

@@ -5,15 +5,19 @@
     │   ├── InvalidRecords        records break the rules of fields, values, times, ids or schema
     │   ├── InvalidQuery          parameters of a GET
     │   ├── InvalidSettings       settings of a bucket, a token or a user
-    │   └── InvalidBody           the body is not the JSON that was expected
+    │   ├── InvalidBody           the body is not the JSON that was expected
+    │   └── SignInExpired         a sign-in that can't be gone on with: late, used, or another's
     ├── Unauthorized              no token, or none that is known
     ├── Forbidden                 a token that opens another door
+    │   └── SignInRefused         someone is not to be signed in, or did not want to be
     ├── NotFound                  no such bucket, record, token or route
     ├── MethodNotAllowed          the route knows other methods
     ├── Conflict                  something else has that place already
     ├── KeyReused                 an idempotency key that another request has used
     ├── BodyTooLarge              past a size limit
     ├── UnsupportedMediaType      a content type or encoding that is not understood
+    ├── ProviderFailed            the sign-in service does not answer as it should
+    │   └── ProviderTimedOut      or not in time
     └── StorageUnavailable        the store doesn't answer
 
 Nothing here knows HTTP: the one table from exception to status is in `backdrop.api.errors`.
@@ -121,8 +125,17 @@ CODES: Mapping[str, str] = {
     "unknown_setting": "There is no such setting: check the spelling.",
     "invalid_setting": "The setting's value is not what it takes: see what the message expects.",
     "invalid_schema": "The `schema` is not a JSON Schema that can be used here: see the message.",
+    "invalid_email": "The address in the path is not an e-mail address: check it.",
     "conflict": "Another bucket has that second address, or another token is the same: choose "
     "another.",
+    # signing in to the pages
+    "sign_in_expired": "The sign-in took too long, was used already, or began in another browser: "
+    "sign in again.",
+    "sign_in_refused": "The sign-in service, or the person who was asked, said no: sign in again, "
+    "or ask whoever runs the service for the permission.",
+    "provider_failed": "The sign-in service does not answer as it should: try again; if it stays "
+    "so, the server's log says more.",
+    "provider_timed_out": "The sign-in service did not answer in time: try again.",
 }
 """Every stable `code` that an answer can hold: what it means, and what to do (Markdown)."""
 
@@ -196,12 +209,20 @@ class InvalidBody(InvalidRequest):
     default_code = "invalid_body"
 
 
+class SignInExpired(InvalidRequest):
+    default_code = "sign_in_expired"
+
+
 class Unauthorized(BackdropError):
     default_code = "unauthorized"
 
 
 class Forbidden(BackdropError):
     default_code = "forbidden"
+
+
+class SignInRefused(Forbidden):
+    default_code = "sign_in_refused"
 
 
 class NotFound(BackdropError):
@@ -234,3 +255,11 @@ class UnsupportedMediaType(BackdropError):
 
 class StorageUnavailable(BackdropError):
     default_code = "storage_unavailable"
+
+
+class ProviderFailed(BackdropError):
+    default_code = "provider_failed"
+
+
+class ProviderTimedOut(ProviderFailed):
+    default_code = "provider_timed_out"

@@ -6,7 +6,7 @@ import base64
 import dataclasses
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.once import AlreadyDone, Once
 from backdrop.domain.record import parse_patch, parse_records
+from backdrop.domain.table import joined
 from backdrop.errors import KeyReused
 from backdrop.schema import schema_check
 from backdrop.storage.port import Storage
@@ -23,10 +24,12 @@ from backdrop.storage.port import Storage
 class Receipt:
     """What was stored, durably. `records` counts those received, also two of one `_id`.
 
-    `replayed`: by an earlier write of the same key.
+    `replaced`: how many stored ones they took the place of, if that was asked for. `replayed`:
+    whether it was an earlier write of the same key that stored them.
     """
 
     records: int
+    replaced: int | None = None
     replayed: bool = False
 
 
@@ -59,6 +62,23 @@ def ingest(
     except AlreadyDone as done:
         return _replayed(done.once, once)
     return Receipt(records.received)
+
+
+def ingest_parts(storage: Storage, bucket: Bucket, parts: Iterable[Sequence[Any]]) -> Receipt:
+    """Check the rows part by part, and store them all in one step, as `ingest` does.
+
+    What is large is never held as rows, and no other request waits for a check of all of it.
+    """
+    new_ids, check = _new_ids(), schema_check(bucket)
+    checked = [
+        parse_records(rows, bucket, new_ids=new_ids, schema_check=check) for rows in parts if rows
+    ]
+    if not checked:
+        return Receipt(0, 0)
+    records = joined(checked)
+    replaced = 0 if records.ids_are_new else storage.count_held(bucket.name, records.ids)
+    storage.save(bucket.name, records)
+    return Receipt(records.received, replaced)
 
 
 def ingest_patch(

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import ipaddress
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from typing import Any
 
@@ -21,6 +21,8 @@ from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels
 from granian.server.embed import Server as EmbeddedServer
+
+from backdrop.domain.loopback import is_loopback_host
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -43,6 +45,10 @@ _LOG_TO_STDERR = {
     }
 }
 CUT_OFF_SECONDS = 5
+_SWITCH_SECONDS = 0.001
+"""After which a thread that computes lets others go on. While 500,000 records are stored, every
+twentieth read of others takes 130 ms with Python's own 5 ms, and 40 with this.
+"""
 
 
 class CannotListen(Exception):
@@ -101,7 +107,7 @@ def address_of(bound: socket.socket) -> str:
 
 def is_loopback(bound: socket.socket) -> bool:
     """Whether only this machine can reach the socket."""
-    return ipaddress.ip_address(bound.getsockname()[0].partition("%")[0]).is_loopback
+    return is_loopback_host(bound.getsockname()[0])
 
 
 class _Watched:
@@ -191,6 +197,7 @@ def run(
     Raises CannotStart.
     """
     _allow_many_files()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     return asyncio.run(_run(app, bound, stop_seconds, on_ready, on_stopping, stop_on))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -120,6 +121,25 @@ def _url(value: object) -> str:
     raise ValueError("an address such as http://127.0.0.1:3038")
 
 
+def _origin(value: object) -> str:
+    if isinstance(value, str) and _is_origin(value.lower().rstrip("/")):
+        return value.lower().rstrip("/")
+    raise ValueError("an address without a path, such as https://backdrop.example.org")
+
+
+_is_origin = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:]+\])(?::[0-9]{1,5})?").fullmatch
+
+
+def _document(value: object) -> str:
+    if isinstance(value, str):
+        parts = urlsplit(value)
+        if parts.scheme in ("http", "https") and parts.hostname and not parts.fragment:
+            return value
+    raise ValueError(
+        "an address such as https://login.example.org/.well-known/openid-configuration"
+    )
+
+
 def _as(parse: Callable[[object], Any], metavar: str | None, words: str) -> dict[str, Any]:
     """How a setting is parsed, and what `--help` says of it."""
     is_secret = parse in (_secret, _any_secret)
@@ -166,6 +186,10 @@ class Settings:
         default=64 * 2**20,
         metadata=_as(_size, "SIZE", "largest body of a request once unpacked"),
     )
+    max_upload: int = field(
+        default=50 * 2**20,
+        metadata=_as(_size, "SIZE", "largest file that is uploaded on the pages"),
+    )
     max_rows: int = field(
         default=1_000_000,
         metadata=_as(
@@ -180,6 +204,38 @@ class Settings:
         default=30,
         metadata=_as(
             _whole(0, 3600), "N", "how long requests may go on once the server is told to stop"
+        ),
+    )
+    public_url: str | None = field(
+        default=None,
+        metadata=_as(
+            _origin,
+            "URL",
+            "where browsers reach the pages [its own address, if only this machine reaches it]",
+        ),
+    )
+    read_url: str | None = field(
+        default=None,
+        metadata=_as(
+            _url, "URL", "the read API's address as the pages show it [the address of the pages]"
+        ),
+    )
+    oauth_base_url: str | None = field(
+        default=None, metadata=_as(_url, "URL", "sign-in with GOV.UK Signon: its address")
+    )
+    oidc_discovery_url: str | None = field(
+        default=None,
+        metadata=_as(
+            _document, "URL", "sign-in with OpenID Connect: the address of its description"
+        ),
+    )
+    oauth_client_id: str | None = field(
+        default=None, metadata=_as(_text, "ID", "how the sign-in service knows Backdrop")
+    )
+    oauth_client_secret: Secret | None = field(
+        default=None,
+        metadata=_as(
+            _any_secret, "SECRET", "what proves it; better by variable or file than by flag"
         ),
     )
     url: str = field(

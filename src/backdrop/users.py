@@ -1,11 +1,13 @@
-"""The users of a store: entries of the kind `user`, by e-mail in lower case."""
+"""The users of a store: entries of the kind `user`, by e-mail as it is compared (`folded`)."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import msgspec
 
 from backdrop.domain.entry import Entry
-from backdrop.domain.user import User
+from backdrop.domain.user import User, folded
 from backdrop.storage.port import Storage
 
 KIND = "user"
@@ -18,18 +20,29 @@ def list_users(storage: Storage) -> list[User]:
 
 def find_user(storage: Storage, email: str) -> User:
     """The user of that e-mail; one who may do nothing where none was granted anything."""
-    entry = storage.entry(KIND, email.lower())
-    return User(email.lower()) if entry is None else _user(entry)
+    entry = storage.entry(KIND, folded(email))
+    return User(folded(email)) if entry is None else _user(entry)
 
 
-def put_user(storage: Storage, user: User) -> None:
-    """Keep the user in place of what was known of that e-mail."""
-    storage.put_entry(Entry(KIND, user.email.lower(), msgspec.json.encode(user)))
+def put_user(storage: Storage, user: User) -> bool:
+    """Keep the user in place of what was known of that e-mail. Returns whether nothing was."""
+    key = folded(user.email)
+    is_new = storage.entry(KIND, key) is None
+    storage.put_entry(Entry(KIND, key, msgspec.json.encode(user)))
+    return is_new
 
 
 def drop_user(storage: Storage, email: str) -> bool:
     """Whether there was such a user, of whom nothing is known from now on."""
-    return storage.take_entry(KIND, email.lower()) is not None
+    return storage.take_entry(KIND, folded(email)) is not None
+
+
+def forget_bucket(storage: Storage, bucket: str) -> None:
+    """Take a bucket out of every user's list: a later one of its name must not be theirs."""
+    for user in list_users(storage):
+        if bucket in user.buckets:
+            rest = tuple(name for name in user.buckets if name != bucket)
+            put_user(storage, dataclasses.replace(user, buckets=rest))
 
 
 def _user(entry: Entry) -> User:

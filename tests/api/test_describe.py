@@ -91,7 +91,7 @@ def test_the_queries_and_bodies_that_are_shown_work() -> None:
     made = client.put("/_buckets/new", headers=bearer(admin_token))
     tokens = {"adminToken": admin_token, "writeToken": made.json()["token"]}
     for method, path, operation in _operations_with_bodies(document):
-        sent = path.replace("{bucket}", "new").replace("{name}", "new").replace("{id}", "a-1")
+        sent = path.format(bucket="new", name="new", id="a-1", email="someone@example.org")
         [scheme] = operation["security"][0]
         examples = operation["requestBody"]["content"]["application/json"]["examples"]
         for example in examples.values():

@@ -45,6 +45,12 @@ def test_every_setting_comes_from_each_place(tmp_path: Path) -> None:
         "store": "memory:",
         "admin_token": "a" * 8,
         "demo": True,
+        "public_url": "https://example.org",
+        "read_url": "https://example.org/x",
+        "oauth_base_url": "https://example.org/x",
+        "oidc_discovery_url": "https://example.org/x?policy=y",
+        "oauth_client_id": "i",
+        "oauth_client_secret": "s",
         "url": "https://example.org/x",
         "token": "t" * 8,
     }
@@ -58,7 +64,8 @@ def test_every_setting_comes_from_each_place(tmp_path: Path) -> None:
             getattr(load_settings({}, {variable(name): text}), name),
             getattr(load_settings({}, {}, config=config), name),
         }
-        expected = Secret(value) if isinstance(value, str) and "token" in name else value
+        is_secret = FIELDS[name].metadata["is_secret"]
+        expected = Secret(value) if isinstance(value, str) and is_secret else value
         assert found == {expected}
 
 
@@ -72,6 +79,9 @@ def test_every_setting_comes_from_each_place(tmp_path: Path) -> None:
         ('max_body = "1 pint"', "max_body .* must be a number of bytes such as .*, not '1 pint'"),
         ("max_body = 0", "max_body .* must be a number of bytes"),
         ('url = "127.0.0.1:3038"', "url .* must be an address such as http://"),
+        ('public_url = "https://a.example/b"', "public_url .* must be an address without a path"),
+        ('public_url = "https://u:p@a.example"', "public_url .* must be an address without"),
+        ('oidc_discovery_url = "a.example"', "oidc_discovery_url .* such as https://login"),
         ('store = " "', "store .* must be a text that is not empty"),
         ("port =", "is not TOML"),
     ],
@@ -93,6 +103,12 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
 )
 def test_sizes_may_have_units(text: str, size: int) -> None:
     assert load_settings({"max_body": text}, {}).max_body == size
+
+
+def test_a_public_address_is_kept_as_browsers_write_it() -> None:
+    assert load_settings({"public_url": "HTTPS://Example.org:8443/"}, {}).public_url == (
+        "https://example.org:8443"
+    )
 
 
 def test_secrets_show_themselves_nowhere() -> None:

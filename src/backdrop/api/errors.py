@@ -19,6 +19,9 @@ from backdrop.errors import (
     KeyReused,
     MethodNotAllowed,
     NotFound,
+    ProviderFailed,
+    ProviderTimedOut,
+    SignInRefused,
     StorageUnavailable,
     Unauthorized,
     UnsupportedMediaType,
@@ -28,13 +31,16 @@ STATUSES: Mapping[type[BackdropError], int] = {
     InvalidRequest: 400,
     Unauthorized: 401,
     Forbidden: 403,
+    SignInRefused: 403,
     NotFound: 404,
     MethodNotAllowed: 405,
     Conflict: 409,
     BodyTooLarge: 413,
     UnsupportedMediaType: 415,
     KeyReused: 422,
+    ProviderFailed: 502,
     StorageUnavailable: 503,
+    ProviderTimedOut: 504,
 }
 """The status of an exception and of those that derive from it. Anything else is a 500."""
 

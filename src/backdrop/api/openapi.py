@@ -17,6 +17,7 @@ from backdrop.api.routes import Resources, addresses
 from backdrop.api.schemas import (
     ADDRESS_PART,
     BUCKET_NAME,
+    EMAIL,
     RECORD_ID,
     TOKEN_ID,
     Schema,
@@ -62,6 +63,7 @@ _PATH_PARAMETERS: Mapping[str, tuple[Schema, str, str]] = {
     "name": (BUCKET_NAME, f"The bucket's name: {NAME_EXPECTED}.", "flights"),
     "group": (ADDRESS_PART, "The bucket's data_group.", "transport"),
     "type": (ADDRESS_PART, "The bucket's data_type.", "flights"),
+    "email": (EMAIL, "The user's e-mail address, percent-encoded.", "someone@example.org"),
     "id": (RECORD_ID, "The record's _id, percent-encoded.", "a-1"),
 }
 _TOKEN_ID = (TOKEN_ID, "The token's id, as the list of tokens has it.", "0123456789abcdef")
@@ -216,7 +218,7 @@ def _body(operation: Operation) -> Json:
 
 _ANSWERS: Mapping[int, str] = {
     200: "Done.",
-    201: "Made. The token is shown this once.",
+    201: "Made. A token, where there is one, is shown this once.",
     304: "What the client has is still good.",
 }
 
@@ -242,7 +244,7 @@ def _headers(operation: Operation, status: int) -> Json:
         for name, value in REPLAYED.items():
             told = f"{value}, where the answer is that of an earlier request of the same key."
             headers[name] = _header(told, required=False)
-    if status == 201:
+    if any(schema.startswith("New") for schema in operation.answers[status].values()):
         headers["Cache-Control"] = _header("no-store: the answer holds a token.")
     return headers
 

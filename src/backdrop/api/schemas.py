@@ -16,6 +16,7 @@ from backdrop.domain.query import METHODS
 from backdrop.domain.record import MOST_ID_CHARACTERS
 from backdrop.domain.times import EXPECTED as TIME_EXPECTED
 from backdrop.domain.token import MOST_LABEL_CHARACTERS, SCOPES
+from backdrop.domain.user import MOST_EMAIL_CHARACTERS
 from backdrop.domain.values import (
     FIELD_EXPECTED,
     INT64_MAX,
@@ -43,6 +44,11 @@ BUCKET_NAME: Schema = {
 }
 ADDRESS_PART: Schema = {"type": "string", "pattern": f"^{_ADDRESS_PART}$"}
 TOKEN_ID: Schema = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
+EMAIL: Schema = {
+    "type": "string",
+    "maxLength": MOST_EMAIL_CHARACTERS,
+    "pattern": r"^[^@\s\x00-\x20\x7f]+@[^@\s\x00-\x20\x7f]+$",
+}
 RECORD_ID: Schema = {
     "type": "string",
     "minLength": 1,
@@ -271,6 +277,21 @@ def _buckets() -> dict[str, Schema]:
     }
 
 
+def _users() -> dict[str, Schema]:
+    names = {"type": "array", "items": BUCKET_NAME}
+    allowed: dict[str, Schema] = {
+        "buckets": {**names, "default": [], "description": "The buckets that are the user's."},
+        "admin": {**_FLAG, "default": False, "description": "true: every bucket is."},
+    }
+    email = {**EMAIL, "description": "In lower case."}
+    given = {**EMAIL, "description": "The path's, if it is given."}
+    return {
+        "User": _object({"email": email, **allowed}),
+        "Users": _object({"users": {"type": "array", "items": ref("User")}}),
+        "UserWish": _object({"email": given, **allowed}, required=[]),
+    }
+
+
 def _answers() -> dict[str, Schema]:
     late = _object(
         {
@@ -315,6 +336,7 @@ def schemas() -> dict[str, Schema]:
         **_answers(),
         **_buckets(),
         **_tokens(),
+        **_users(),
         "Error": _error(),
         "OpenApi": {"type": "object", "required": ["openapi", "info", "paths", "components"]},
     }

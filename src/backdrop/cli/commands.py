@@ -7,7 +7,7 @@ import sys
 import typer
 
 from backdrop import __version__
-from backdrop.cli import buckets, copy, imports, serve, tokens
+from backdrop.cli import buckets, copy, imports, serve, tokens, users
 from backdrop.cli.output import Stop, complain
 from backdrop.client import NoAnswer, Refused
 from backdrop.errors import BackdropError
@@ -26,6 +26,7 @@ app.command()(serve.read)
 app.command()(serve.write)
 app.add_typer(buckets.group, name="bucket")
 app.add_typer(tokens.group, name="token")
+app.add_typer(users.group, name="user")
 app.command("import")(imports.import_)
 app.command()(copy.copy)
 

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from backdrop.cli.output import Stop
 from backdrop.cli.token_files import admin_token_file, read_token
-from backdrop.client import Client, Refused, is_loopback_url
+from backdrop.client import Client, Refused
+from backdrop.domain.loopback import is_loopback_url
 from backdrop.settings import FILE, Secret, Settings, variable
 
 

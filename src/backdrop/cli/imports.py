@@ -55,7 +55,7 @@ def import_(
     ] = None,
     settings: Settings,
 ) -> None:
-    """Store the records of files: NDJSON, JSON or CSV, also packed with gzip (.gz).
+    """Store the records of files: NDJSON, JSON, CSV or spreadsheets, also packed with gzip (.gz).
 
     They are sent in batches; each is stored whole or not at all. Cut off anywhere, the same command
     goes on: within 24 hours it stores no record of a file twice. Where no token is given, the admin

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from backdrop.api.body import Limits
 from backdrop.asgi import Apis, create_app
 from backdrop.cli.options import takes_settings
 from backdrop.cli.output import Stop, note
+from backdrop.cli.sign_in import SIGN_IN, sign_in_of, sign_in_words
 from backdrop.cli.token_files import admin_token_file, read_or_make_token, test_token_file
 from backdrop.errors import BackdropError
 from backdrop.observe import json_lines
@@ -23,21 +25,23 @@ from backdrop.server import App, CannotListen, CannotStart, address_of, bind, is
 from backdrop.settings import Secret, Settings, variable
 from backdrop.storage.open import duckdb_path, opener, without_credentials
 from backdrop.storage.port import Storage
+from backdrop.web.sign_in import Link, SignIn, keep_link
 from backdrop.workers import STOP, run_workers
 
 _SERVER = ("host", "port", "store", "workers", "stop_seconds")
 _READING = ("max_rows", "max_cached")
-_WRITING = ("admin_token", "max_body", "max_unpacked")
+_WRITING = ("admin_token", "max_body", "max_unpacked", "max_upload", "read_url", *SIGN_IN)
 _DEFAULT_PORTS = {"both": 3038, "read": 3038, "write": 3039}
 _FORCED = 130
 
 
 @takes_settings(*_SERVER, *_READING, *_WRITING, "demo")
 def serve(settings: Settings) -> None:
-    """Run both APIs on one port.
+    """Run both APIs and the pages on one port.
 
     Where no admin token is set, and only this machine can reach the port, one is made and kept in a
-    file beside the store; the other commands find it there.
+    file beside the store; the other commands find it there. Where no sign-in service is configured
+    either, a link is printed that signs in once.
     """
     _serve(settings, "both")
 
@@ -50,7 +54,7 @@ def read(settings: Settings) -> None:
 
 @takes_settings(*_SERVER, *_WRITING)
 def write(settings: Settings) -> None:
-    """Run the write API (and the admin API) alone, on a store that several processes can share."""
+    """Run the write and admin API and the pages, on a store that several processes can share."""
     _serve(settings, "write")
 
 
@@ -61,7 +65,9 @@ def _serve(settings: Settings, apis: Apis) -> None:
     port = _DEFAULT_PORTS[apis] if settings.port is None else settings.port
     with _bound(settings.host, port) as bound:
         admin_token, admin_words = _admin_token(settings, apis, bound)
-        ready = partial(_say_ready, settings, address_of(bound), admin_words)
+        sign_in, link = _sign_in(settings, apis, bound)
+        words = {"admin token": admin_words, "sign-in": sign_in_words(sign_in, link)}
+        ready = partial(_say_ready, settings, address_of(bound), words)
         test_token = read_or_make_token(test_token_file(settings.store)) if settings.demo else None
 
         def work(
@@ -72,7 +78,9 @@ def _serve(settings: Settings, apis: Apis) -> None:
                 with closing(opener(settings.store, say=say)()) as storage:
                     if test_token is not None and number == 0:
                         demo.fill(storage, test_token=test_token.reveal())
-                    app = _app(storage, settings, apis, admin_token)
+                    if link is not None and number == 0:
+                        keep_link(storage, link)
+                    app = _app(storage, settings, apis, admin_token, sign_in)
                     seconds = settings.stop_seconds
                     return run(app, listener, stop_seconds=seconds, on_ready=on_ready, **more)
             except BackdropError as error:
@@ -97,7 +105,13 @@ def _serve(settings: Settings, apis: Apis) -> None:
         raise typer.Exit(_FORCED)
 
 
-def _app(storage: Storage, settings: Settings, apis: Apis, admin_token: Secret | None) -> App:
+def _app(
+    storage: Storage,
+    settings: Settings,
+    apis: Apis,
+    admin_token: Secret | None,
+    sign_in: SignIn | None,
+) -> App:
     return create_app(
         storage=storage,
         apis=apis,
@@ -105,16 +119,19 @@ def _app(storage: Storage, settings: Settings, apis: Apis, admin_token: Secret |
         limits=Limits(
             body_as_sent=settings.max_body,
             body_unpacked=settings.max_unpacked,
+            upload=settings.max_upload,
             most_rows=settings.max_rows,
             cached_answers=settings.max_cached,
         ),
+        sign_in=sign_in,
+        read_url=settings.read_url,
     )
 
 
-def _say_ready(settings: Settings, address: str, admin_words: str) -> None:
+def _say_ready(settings: Settings, address: str, words: Mapping[str, str]) -> None:
     note.print(f"[bold]Backdrop is ready[/] at {address}")
-    note.print(f"  store        {without_credentials(settings.store)}", markup=False)
-    note.print(f"  admin token  {admin_words}", markup=False)
+    for name, text in {"store": without_credentials(settings.store), **words}.items():
+        note.print(f"  {name:<11}  {text}", markup=False)
     if settings.demo:
         for line in demo.hints(address, str(test_token_file(settings.store))):
             note.print(line, markup=False)
@@ -169,3 +186,13 @@ def _admin_token(settings: Settings, apis: Apis, bound: socket.socket) -> tuple[
         return None, f"none, so the admin API is off: set {variable('admin_token')}"
     path = admin_token_file(settings.store)
     return read_or_make_token(path), f"in the file {path}"
+
+
+def _sign_in(
+    settings: Settings, apis: Apis, bound: socket.socket
+) -> tuple[SignIn | None, Link | None]:
+    """How people sign in to the pages, if there are any, and the link for the first to do so."""
+    if apis == "read":
+        return None, None
+    sign_in = sign_in_of(settings, address_of(bound), local=is_loopback(bound))
+    return sign_in, Link.new(datetime.now(UTC)) if sign_in.links else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hmac
 import secrets
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from starlette.responses import Response
 from backdrop.api.routes import Site
 from backdrop.domain.entry import Entry
 from backdrop.domain.token import hash_token
-from backdrop.domain.user import User
+from backdrop.domain.user import User, folded
 from backdrop.errors import Forbidden, Unauthorized
 from backdrop.storage.port import Storage
 from backdrop.users import find_user
@@ -33,6 +34,8 @@ class Session:
     name: str
     form_token: str
     """What every form of this session sends along, so that no other site can send it."""
+    admin: bool = False
+    """Whether it was opened by the one-time link of the machine's own: all buckets are its."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +54,12 @@ class Visitor:
             )
 
 
-def start_session(storage: Storage, *, email: str, name: str, now: datetime) -> str:
+def start_session(
+    storage: Storage, *, email: str, name: str, now: datetime, admin: bool = False
+) -> str:
     """Sign someone in: the text for their browser's cookie, new each time."""
     text = secrets.token_urlsafe(32)
-    session = Session(email.lower(), name, secrets.token_urlsafe(32))
+    session = Session(folded(email), name, secrets.token_urlsafe(32), admin)
     value = msgspec.json.encode(session)
     storage.put_entry(Entry(_KIND, hash_token(text), value, now + LONGEST))
     return text
@@ -67,29 +72,49 @@ def end_session(storage: Storage, text: str) -> None:
 
 def find_visitor(request: Request, site: Site) -> Visitor:
     """Who sent the request; to be called in a worker thread. Raises Unauthorized for a stranger."""
-    text = request.cookies.get(cookie_name(request))
+    text = sent_cookie(request, site)
     entry = site.storage.entry(_KIND, hash_token(text)) if text else None
     if entry is None:
         raise Unauthorized("sign in to see this page")
     session = msgspec.json.decode(entry.value, type=Session)
-    return Visitor(session, find_user(site.storage, session.email))
+    user = find_user(site.storage, session.email)
+    return Visitor(session, dataclasses.replace(user, admin=True) if session.admin else user)
 
 
-def cookie_name(request: Request) -> str:
+# -- cookies ----------------------------------------------------------------------------------
+
+SESSION = "session"
+
+
+def cookie_name(request: Request, site: Site, name: str = SESSION) -> str:
     """`__Host-`: a browser takes it from this very host over https alone."""
-    return "__Host-session" if _is_secure(request) else "session"
+    return f"__Host-{name}" if _is_secure(request, site) else name
 
 
-def set_cookie(response: Response, request: Request, text: str) -> None:
+def sent_cookie(request: Request, site: Site, name: str = SESSION) -> str | None:
+    return request.cookies.get(cookie_name(request, site, name))
+
+
+def set_cookie(
+    response: Response,
+    request: Request,
+    site: Site,
+    text: str,
+    *,
+    name: str = SESSION,
+    lasts: timedelta = LONGEST,
+) -> None:
+    """Give the browser a cookie; an empty text takes it away."""
     response.set_cookie(
-        cookie_name(request),
+        cookie_name(request, site, name),
         text,
-        max_age=int(LONGEST.total_seconds()),
+        max_age=int(lasts.total_seconds()) if text else 0,
         httponly=True,
-        secure=_is_secure(request),
+        secure=_is_secure(request, site),
         samesite="lax",
     )
 
 
-def _is_secure(request: Request) -> bool:
-    return request.url.scheme == "https"
+def _is_secure(request: Request, site: Site) -> bool:
+    """By the public address first: behind a proxy that ends TLS the request itself is plain."""
+    return site.https or request.url.scheme == "https"
