@@ -6,6 +6,7 @@ import gzip
 import json
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
@@ -538,6 +539,21 @@ def test_a_key_is_its_buckets(desk: Desk, x_stored: dict[str, str]) -> None:
     answer = desk.client.post("/things", headers=anew | KEY, json={"_id": "z"})
     assert (answer.status_code, REPLAYED in answer.headers) == (200, False)
     assert stored(desk) == [{"_id": "z"}]
+
+
+def test_of_requests_at_once_one_writes(desk: Desk, x_stored: dict[str, str]) -> None:
+    """All get the same answer, and one of them is not told that it was given before."""
+
+    def post(_: int) -> Any:
+        return desk.client.post("/things", headers=x_stored | KEY, json=[{"aa": 1}, {"aa": 2}])
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(post, range(8)))
+    assert {(one.status_code, one.content) for one in answers} == {
+        (200, b'{"status":"ok","records":2}')
+    }
+    assert sum(REPLAYED in one.headers for one in answers) == 7
+    assert len(stored(desk)) == 3
 
 
 def test_only_who_may_write_learns_of_a_key(desk: Desk, x_stored: dict[str, str]) -> None:
