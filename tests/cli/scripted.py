@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, TypeAlias
 
 Step: TypeAlias = Literal[
-    "store", "drop", "unavailable", "unknown", "fault", "hang", "refuse", "store late"
+    "store",
+    "drop",
+    "unavailable",
+    "unknown",
+    "fault",
+    "hang",
+    "refuse",
+    "store late",
+    "replay",
 ]
 """What is done with one POST: `drop` reads it and breaks off, `hang` never answers, `store late`
-waits for `go_on`, and `refuse` knows no token."""
+waits for `go_on`, `replay` stored it before, and `refuse` knows no token."""
 
 
 class ScriptedServer(ThreadingHTTPServer):
@@ -53,6 +61,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.go_on.wait(30)
         if step.startswith("store"):
             self._answer(200, {"status": "ok", "records": len(body)})
+        elif step == "replay":
+            answer = {"status": "ok", "records": len(body)}
+            self._answer(200, answer, {"Idempotency-Replayed": "true"})
         elif step == "unavailable":
             problem = {"code": "storage_unavailable", "message": "the store is away"}
             self._answer(503, {"message": "the store is away", "errors": [problem]})
@@ -68,9 +79,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.over.wait(30)
         self.close_connection = True
 
-    def _answer(self, status: int, body: object) -> None:
+    def _answer(self, status: int, body: object, headers: Mapping[str, str] | None = None) -> None:
         content = json.dumps(body).encode()
         self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)

@@ -44,7 +44,7 @@ class Destination:
         return self._makes_ids or all(row.has_id for row in rows)
 
     def send(self, rows: Sequence[Row], *, origin: str) -> bool:
-        """Store the rows as one batch, once; whether that has been done now, not before.
+        """Store the rows as one batch, once; whether that has been done now, not by another import.
 
         A server that gives no answer, or one of a fault, is asked again for a while: with its key
         the batch can't be stored twice. The same rows of the same `origin` have the same key in
@@ -54,9 +54,10 @@ class Destination:
         body = b"[" + b",\n".join(row.json for row in rows) + b"]"
         origin = secrets.token_hex() if self.replaces(rows) else origin
         key = hashlib.sha256(f"{origin}\n".encode() + body).hexdigest()
-        for wait in _WAITS:
+        for attempt, wait in enumerate(_WAITS):
             try:
-                return self.client.post(self.bucket, body, token=self.token, key=key)
+                # What was stored before a further attempt may well be of the one whose answer was lost.
+                return self.client.post(self.bucket, body, token=self.token, key=key) or attempt > 0
             except NoAnswer as error:
                 failure: NoAnswer | Refused = error
             except Refused as error:
@@ -65,7 +66,8 @@ class Destination:
                 failure = error
             note.print(f"{failure}; trying again in {wait} s", markup=False)
             time.sleep(wait)
-        return self.client.post(self.bucket, body, token=self.token, key=key)
+        self.client.post(self.bucket, body, token=self.token, key=key)
+        return True
 
     @property
     def _makes_ids(self) -> bool:
