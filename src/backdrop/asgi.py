@@ -84,6 +84,7 @@ def create_app(
         limits=limits,
         answers=AnswerCache(limits.cached_answers),
         readers=CapacityLimiter(limits.readers),
+        writers=CapacityLimiter(limits.writers),
         now=now,
         uploads=uploads,
         https=sign_in.https,

@@ -185,7 +185,6 @@ def test_a_file_that_a_server_has_is_not_copied(tmp_path: Path) -> None:
             assert done.returncode == 1
             assert f"the {role}: can't open backdrop.duckdb" in done.stderr
             assert f"process {running.process.pid} has it open" in done.stderr
-            assert "must be stopped" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -229,6 +228,9 @@ def test_no_password_is_printed(folder: Path, mongodb_url: str) -> None:
     source = "duckdb:flights.duckdb"
     env = clean_environment(BACKDROP_COPY_FROM=source, BACKDROP_COPY_TO=urls[0])
     outcomes = [run("copy", cwd=folder, env=env)]
+    del env["BACKDROP_COPY_FROM"]
+    outcomes += [run("copy", source, cwd=folder, env=env)]
+    outcomes += [run("copy", cwd=folder, env=env | {"BACKDROP_COPY_FROM": source})]
     outcomes += [run("copy", source, url, cwd=folder) for url in urls]
     for done in outcomes:
         assert done.returncode == 1

@@ -35,7 +35,7 @@ _OBJECT_EXPECTED = "one JSON object"
 class Limits:
     """How many bytes a body may have, as it is sent and once it is unpacked, and a file that is
     uploaded; how many rows an answer of groups, periods without records included; how many queries
-    run at once, and how many bytes of answers are cached.
+    and writes of records run at once, and how many bytes of answers are cached.
     """
 
     body_as_sent: int = 32 * MIB
@@ -43,6 +43,7 @@ class Limits:
     upload: int = 50 * MIB
     most_rows: int = MOST_ROWS
     readers: int = 16
+    writers: int = 40
     cached_answers: int = 64 * MIB
 
 

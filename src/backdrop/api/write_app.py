@@ -35,7 +35,7 @@ async def _store(request: Request, site: Site, *, replace: bool) -> Response:
             site.storage, bucket, parse_rows(data), replace=replace, once=write
         )
 
-    return _answer(await run_sync(store))
+    return _answer(await run_sync(store, limiter=site.writers))
 
 
 async def patch_record(request: Request, site: Site) -> Response:
@@ -50,7 +50,7 @@ async def patch_record(request: Request, site: Site) -> Response:
             site.storage, bucket, request.path_params["id"], parse_row(data), once=write
         )
 
-    return _answer(await run_sync(merge))
+    return _answer(await run_sync(merge, limiter=site.writers))
 
 
 async def delete_record(request: Request, site: Site) -> Response:
@@ -58,7 +58,7 @@ async def delete_record(request: Request, site: Site) -> Response:
         bucket = writable_bucket(request, site)
         site.storage.delete(bucket.name, request.path_params["id"])
 
-    await run_sync(remove)
+    await run_sync(remove, limiter=site.writers)
     return json_answer({"status": "ok"})
 
 

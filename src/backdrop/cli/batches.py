@@ -56,7 +56,7 @@ class Destination:
         key = hashlib.sha256(f"{origin}\n".encode() + body).hexdigest()
         for attempt, wait in enumerate(_WAITS):
             try:
-                # What was stored before a further attempt may well be of the one whose answer was lost.
+                # What a further attempt finds stored may be of the one whose answer was lost.
                 return self.client.post(self.bucket, body, token=self.token, key=key) or attempt > 0
             except NoAnswer as error:
                 failure: NoAnswer | Refused = error
