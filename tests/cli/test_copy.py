@@ -23,8 +23,8 @@ from tests.storage import mongodb as server
 from tests.storage.contract import token
 from tests.storage.exact import batch, exact, stored
 
-BUCKETS = 5
-FLIGHTS_A_BUCKET = 4_000
+BUCKETS = 12  # so that most are still to come when the first is seen
+FLIGHTS_A_BUCKET = 2_000
 
 
 @pytest.fixture
