@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import chain, permutations
 from typing import Any
 
@@ -2300,6 +2301,22 @@ class StorageContract:
         storage.put_entry(Entry(kind, "one", b"x"))
         in_threads([lambda: taken.append(storage.take_entry(kind, "one"))] * 8)
         assert sorted(taken, key=bool) == [None] * 7 + [Entry(kind, "one", b"x")]
+
+    def test_no_change_of_an_entry_is_lost(self, storage: Storage, kind: str) -> None:
+        later = datetime.now(UTC) + timedelta(days=1)
+        storage.put_entry(Entry(kind, "one", b"", later))
+        changed: list[bool] = []
+        add = partial(storage.change_entry, kind, "one", lambda value: value + b"x")
+        in_threads([lambda: changed.append(add())] * 8)
+        assert changed == [True] * 8
+        for store in self.and_reopened(storage):
+            assert store.entry(kind, "one") == Entry(kind, "one", b"x" * 8, later)
+
+    def test_what_is_no_entry_is_not_changed(self, storage: Storage, kind: str) -> None:
+        storage.put_entry(Entry(kind, "gone", b"x", datetime.now(UTC)))
+        for key in ("gone", "never"):
+            assert storage.change_entry(kind, key, lambda _: b"y") is False
+            assert storage.entry(kind, key) is None
 
     # -- the store itself -------------------------------------------------------------------
 

@@ -274,6 +274,13 @@ class MemoryStorage:
             found = [entry for entry in self._entries.values() if entry.expires_at is None]
         return sorted(found, key=lambda entry: (entry.kind, entry.key))
 
+    def change_entry(self, kind: str, key: str, change: Callable[[bytes], bytes]) -> bool:
+        with self._lock:
+            found = self.entry(kind, key)
+            if found is not None:
+                self.put_entry(dataclasses.replace(found, value=change(found.value)))
+            return found is not None
+
     def take_entry(self, kind: str, key: str) -> Entry | None:
         with self._lock:
             found = self.entry(kind, key)

@@ -254,6 +254,9 @@ class DuckDBStorage:
         with _driver_errors(), self._cursor() as cursor:
             return read_lasting_entries(cursor)
 
+    def change_entry(self, kind: str, key: str, change: Callable[[bytes], bytes]) -> bool:
+        return self._write(lambda transaction: transaction.change_entry(kind, key, change))
+
     def take_entry(self, kind: str, key: str) -> Entry | None:
         return self._write(lambda transaction: transaction.take_entry(kind, key))
 

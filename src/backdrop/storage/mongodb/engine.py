@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -355,6 +356,18 @@ class MongoDBStorage:
     @asks
     def lasting_entries(self) -> list[Entry]:
         return list(map(to_entry, self._entries.find({"expires_at": None}).sort(_BY_KIND)))
+
+    @asks
+    def change_entry(self, kind: str, key: str, change: Callable[[bytes], bytes]) -> bool:
+        for _ in range(_TRIES):
+            document = self._entries.find_one({"_id": entry_id(kind, key)})
+            found = self._unexpired(document)
+            if document is None or found is None:
+                return False
+            changed = from_entry(dataclasses.replace(found, value=change(found.value)))
+            if self._entries.replace_one(document, changed).matched_count:
+                return True
+        raise StorageUnavailable("the store does not answer")
 
     @asks
     def take_entry(self, kind: str, key: str) -> Entry | None:
