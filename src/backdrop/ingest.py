@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,8 +12,10 @@ from itertools import count
 from typing import Any
 
 from backdrop.domain.bucket import Bucket
+from backdrop.domain.once import AlreadyDone, Once
 from backdrop.domain.record import parse_patch, parse_records
 from backdrop.domain.table import joined
+from backdrop.errors import KeyReused
 from backdrop.schema import schema_check
 from backdrop.storage.port import Storage
 
@@ -22,26 +25,44 @@ class Receipt:
     """What was stored, durably. `records` counts those received, also two of one `_id`.
 
     `new` and `replaced`, where they were asked for: how many of them had no place yet, and how many
-    took that of a stored one. The rest have the id of one further down.
+    took that of a stored one. The rest have the id of one further down. `replayed`: whether it was
+    an earlier write of the same key that stored them.
     """
 
     records: int
     new: int = 0
     replaced: int = 0
+    replayed: bool = False
+
+
+def earlier(storage: Storage, bucket: Bucket, once: Once | None) -> Receipt | None:
+    """The receipt of that write, if it has been made. Raises KeyReused where it was another."""
+    found = None if once is None else storage.done(bucket.name, once.key)
+    return None if found is None else _replayed(found, once)
 
 
 def ingest(
-    storage: Storage, bucket: Bucket, raw_rows: Sequence[Any], *, replace: bool = False
+    storage: Storage,
+    bucket: Bucket,
+    raw_rows: Sequence[Any],
+    *,
+    replace: bool = False,
+    once: Once | None = None,
 ) -> Receipt:
     """Check all the rows and store them in one step, as the bucket's whole contents if `replace`.
 
-    Raises InvalidRecords, with every row's problems, or StorageUnavailable; then nothing is stored.
+    Raises InvalidRecords, with every row's problems, KeyReused or StorageUnavailable; then nothing
+    is stored. An empty batch is no write, unless `replace`: nothing is kept of it.
     """
     records = parse_records(raw_rows, bucket, new_ids=_new_ids(), schema_check=schema_check(bucket))
-    if replace:
-        storage.replace(bucket.name, records)
-    elif len(records):
-        storage.save(bucket.name, records)
+    once = _with_records(once, records.received)
+    try:
+        if replace:
+            storage.replace(bucket.name, records, once=once)
+        elif len(records):
+            storage.save(bucket.name, records, once=once)
+    except AlreadyDone as done:
+        return _replayed(done.once, once)
     return Receipt(records.received)
 
 
@@ -62,15 +83,35 @@ def ingest_parts(storage: Storage, bucket: Bucket, parts: Iterable[Sequence[Any]
     return Receipt(records.received, len(records) - replaced, replaced)
 
 
-def ingest_patch(storage: Storage, bucket: Bucket, record_id: str, raw: Any) -> Receipt:
+def ingest_patch(
+    storage: Storage, bucket: Bucket, record_id: str, raw: Any, *, once: Once | None = None
+) -> Receipt:
     """Merge the raw row's fields into one record. Raises NotFound too."""
     check = schema_check(bucket)
-    storage.update(
-        bucket.name,
-        record_id,
-        lambda stored: parse_patch(stored, raw, bucket, schema_check=check),
-    )
+    once = _with_records(once, 1)
+    try:
+        storage.update(
+            bucket.name,
+            record_id,
+            lambda stored: parse_patch(stored, raw, bucket, schema_check=check),
+            once=once,
+        )
+    except AlreadyDone as done:
+        return _replayed(done.once, once)
     return Receipt(1)
+
+
+def _with_records(once: Once | None, records: int) -> Once | None:
+    return None if once is None else dataclasses.replace(once, records=records)
+
+
+def _replayed(found: Once, once: Once | None) -> Receipt:
+    if once is None or found.fingerprint != once.fingerprint:
+        raise KeyReused(
+            "this Idempotency-Key is that of another request, which was stored; the same key "
+            "expects the same method, record and body"
+        )
+    return Receipt(found.records, replayed=True)
 
 
 def _new_ids() -> Iterator[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from backdrop.domain.bucket import Bucket
+from backdrop.domain.once import Once
 from backdrop.domain.table import Records
 from backdrop.observe import Observation
 from backdrop.storage.memory import MemoryStorage
@@ -136,9 +137,9 @@ class Timed(MemoryStorage):
         super().__init__(clock=clock)
         self.found: list[float] = []
 
-    def save(self, bucket: str, records: Records) -> None:
+    def save(self, bucket: str, records: Records, *, once: Once | None = None) -> None:
         self.found.append(sys.getswitchinterval())
-        super().save(bucket, records)
+        super().save(bucket, records, once=once)
 
 
 def test_others_go_first_while_an_upload_is_stored_and_only_then(tmp_path: Path) -> None:
