@@ -31,7 +31,10 @@ NEW: dict[str, Any] = {
 }
 
 
-def shown_token(answer: Any) -> str:
+def shown_token(person: Person, made: Any) -> str:
+    """The token that the page shows to which a form that made one leads."""
+    assert made.status_code == 303, words(made)
+    answer = person.get(made.headers["Location"])
     found = re.search(r'<input id="token" value="([^"]+)"', answer.text)
     assert found, words(answer)
     return found[1]
@@ -39,7 +42,6 @@ def shown_token(answer: Any) -> str:
 
 def test_a_bucket_is_made_and_its_token_shown_once(desk: Desk, admin: Person) -> None:
     answer = admin.send("/_user/new", **NEW)
-    assert answer.status_code == 201, words(answer)
     assert desk.client.get("/_buckets/visits", headers=desk.admin).json() == {
         "name": "visits",
         "description": "How many came",
@@ -56,7 +58,7 @@ def test_a_bucket_is_made_and_its_token_shown_once(desk: Desk, admin: Person) ->
         "timezone": "Europe/London",
         "csv_types": "text",
     }
-    token = shown_token(answer)
+    token = shown_token(admin, answer)
     record = {"_timestamp": "2013-01-31", "office": "Camden"}
     assert desk.client.post("/visits", headers=bearer(token), json=record).status_code == 200
     assert token not in admin.get("/_user/buckets/visits/tokens").text
@@ -68,6 +70,10 @@ def test_a_token_is_shown_with_an_address_that_keeps_it_secret(desk: Desk, admin
     client = desk.clients(sign_in=public)
     client.cookies.set("__Host-session", admin.client.cookies["session"])
     made = Person(client).send("/_user/new", **NEW)
+    assert "; Secure" in made.headers["Set-Cookie"]
+    text = re.findall(r"__Host-new-token=([^;]+)", made.headers["Set-Cookie"])[0]
+    client.cookies.set("__Host-new-token", text)
+    made = Person(client).get(made.headers["Location"])
     assert "curl https://testserver/visits -H 'Authorization: Bearer" in words(made)
 
 
@@ -110,7 +116,8 @@ def test_no_bucket_is_made_twice(desk: Desk, admin: Person) -> None:
 def test_settings_are_changed_and_shown_as_they_are(desk: Desk, admin: Person) -> None:
     path = "/_user/buckets/things/settings"
     answer = admin.send(path, **{k: v for k, v in NEW.items() if k != "name"})
-    assert (answer.status_code, answer.headers["Location"]) == (303, "/_user/buckets/things")
+    assert answer.status_code == 303
+    assert "The settings are saved" in words(admin.get(answer.headers["Location"]))
     bucket = desk.storage.bucket("things")
     assert (bucket.timezone, bucket.auto_ids) == ("Europe/London", ("_timestamp", "office"))
     page = admin.get(path).text
@@ -126,15 +133,18 @@ def test_a_token_is_made_used_and_revoked(desk: Desk, admin: Person) -> None:
     path = "/_user/buckets/things/tokens"
     desk.clock.move(1)
     made = admin.send(path, scope="read", label="<i>a chart</i>", days="30")
-    assert made.status_code == 201
-    assert "<i>" not in made.text
-    token = shown_token(made)
+    token = shown_token(admin, made)
+    again = admin.get(made.headers["Location"])
+    assert token not in again.text
+    assert "<i>" not in again.text
+    assert len(desk.storage.tokens("things")) == 2
     patch = {"read_token_required": True}
     desk.client.patch("/_buckets/things", headers=desk.admin, json=patch)
     assert desk.client.get("/things", headers=bearer(token)).status_code == 200
     ids = re.findall(r'name="revoke" value="(\w+)"', admin.get(path).text)
     assert len(ids) == 2
-    assert admin.send(path, revoke=ids[1]).status_code == 303
+    revoked = admin.send(path, revoke=ids[1])
+    assert "The token is revoked" in words(admin.get(revoked.headers["Location"]))
     assert desk.client.get("/things", headers=bearer(token)).status_code == 401
     assert admin.send(path, revoke=ids[1]).status_code == 404
 
@@ -157,7 +167,16 @@ def test_buckets_are_granted_and_taken_back(desk: Desk, admin: Person) -> None:
     filled = admin.get("/_user/users?email=bob%40example.org").text
     assert 'value="bob@example.org"' in filled
     assert 'value="things" checked' in filled
-    assert admin.send("/_user/users", email="bob@example.org", admin="on").status_code == 303
+    typed = admin.send("/_user/users", email="BOB@example.org", admin="on")
+    assert (typed.status_code, "bob@example.org has something already" in words(typed)) == (
+        400,
+        True,
+    )
+    assert 'value="things" checked' in typed.text
+    assert find_user(desk.storage, "bob@example.org").buckets == ("things",)
+    known = field(typed, "known")
+    saved = admin.send("/_user/users", email="bob@example.org", known=known, admin="on")
+    assert "Saved" in words(admin.get(saved.headers["Location"]))
     assert find_user(desk.storage, "bob@example.org").admin
     assert admin.send("/_user/users", revoke="bob@example.org").status_code == 303
     assert not find_user(desk.storage, "bob@example.org").admin
@@ -170,6 +189,12 @@ def test_buckets_are_granted_and_taken_back(desk: Desk, admin: Person) -> None:
         ({"email": "bob"}, "expected an e-mail address"),
         ({"email": ""}, "expected an e-mail address"),
         ({"email": "bob@example.org", "buckets": ["nothing"]}, "there is no bucket 'nothing'"),
+        ({"email": "bob@example.org"}, "tick a bucket"),
+        (
+            {"email": "boss@example.org", "known": "boss@example.org", "buckets": ["things"]},
+            "your own right",
+        ),
+        ({"revoke": "BOSS@example.org"}, "your own right"),
     ],
 )
 def test_a_bad_grant_is_refused(admin: Person, fields: dict[str, Any], message: str) -> None:

@@ -29,7 +29,8 @@ def test_a_file_is_understood_then_stored(desk: Desk, ann: Person) -> None:
     assert "Check fees 2013.csv 2 records for things : all are new." in words(checked)
     assert "They bring no ids along" in words(checked)
     assert "_timestamp time" in words(checked)
-    assert "fee 1 whole number, 1 number mixed" in words(checked)
+    assert "fee 1 whole number, 1 number The" in words(checked)
+    assert "fee 1 whole number, 1 text mixed" in words(ann.upload(b"fee\n1\nx\n"))
     assert "2 2013-01-31 Camden 27" in words(checked)
     assert desk.data("/things") == []
     receipt = ann.store(checked)

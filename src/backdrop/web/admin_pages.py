@@ -28,14 +28,15 @@ from backdrop.api.admin_app import (
 )
 from backdrop.api.routes import Resources, Site
 from backdrop.domain.bucket import SETTINGS, Bucket, parse_bucket
-from backdrop.domain.token import SCOPES
+from backdrop.domain.token import SCOPES, hash_token
+from backdrop.domain.user import User, folded, is_email
 from backdrop.errors import BackdropError, Conflict, InvalidSettings, NotFound, Problem
 from backdrop.schema import refuse_bad_schema
 from backdrop.users import drop_user, forget_bucket, list_users
 from backdrop.web.access import own_url, require_admin_visitor, visitor_of_bucket
 from backdrop.web.forms import read_form, text_of
-from backdrop.web.render import moved, page
-from backdrop.web.sessions import Visitor
+from backdrop.web.render import done_before, moved, page
+from backdrop.web.sessions import Visitor, sent_cookie, set_cookie
 
 
 @dataclass(slots=True)
@@ -84,7 +85,7 @@ def _make(request: Request, site: Site, visitor: Visitor, form: FormData) -> Res
             raise _taken(name)
     except (InvalidSettings, Conflict) as error:
         return _new_page(visitor, Filled.refused(values, error), status=400)
-    return _tokens_page(request, site, visitor, bucket, shown=text, made=True)
+    return _made(request, site, f"/_user/buckets/{name}/tokens?made=bucket", text)
 
 
 def _taken(name: str) -> InvalidSettings:
@@ -125,7 +126,7 @@ def _change(request: Request, site: Site, visitor: Visitor, form: FormData) -> R
     except (InvalidSettings, Conflict) as error:
         filled = Filled.refused(values, error)
         return _settings_page(visitor, bucket, filled, status=400)
-    return moved(f"/_user/buckets/{bucket.name}")
+    return moved(f"/_user/buckets/{bucket.name}", done="settings")
 
 
 def _settings_page(
@@ -175,7 +176,13 @@ def _json(text: str) -> Any:
 async def get_tokens(request: Request, site: Site) -> Response:
     def shown() -> Response:
         visitor, bucket = _admin_and_bucket(request, site)
-        return _tokens_page(request, site, visitor, bucket)
+        text = sent_cookie(request, site, _MADE) or ""
+        if hash_token(text) not in {one.hash for one in site.storage.tokens(bucket.name)}:
+            return _tokens_page(request, site, visitor, bucket)
+        made = request.query_params.get("made") == "bucket"
+        response = _tokens_page(request, site, visitor, bucket, shown=text, made=made)
+        set_cookie(response, request, site, "", name=_MADE)
+        return response
 
     return await run_sync(shown)
 
@@ -190,7 +197,7 @@ def _change_tokens(request: Request, site: Site, visitor: Visitor, form: FormDat
     _, bucket = _admin_and_bucket(request, site)
     if "revoke" in form:
         site.storage.drop_token(bucket.name, text_of(form, "revoke"))
-        return moved(f"/_user/buckets/{bucket.name}/tokens")
+        return moved(f"/_user/buckets/{bucket.name}/tokens", done="token_revoked")
     values = {name: text_of(form, name) for name in ("scope", "label", "days")}
     try:
         wish = parse_token_wish(_wish(values, site), site.now())
@@ -199,7 +206,21 @@ def _change_tokens(request: Request, site: Site, visitor: Visitor, form: FormDat
         return _tokens_page(request, site, visitor, bucket, form=filled)
     text = new_text()
     site.storage.add_token(new_token(text, bucket.name, wish, site.now()))
-    return _tokens_page(request, site, visitor, bucket, shown=text)
+    return _made(request, site, f"/_user/buckets/{bucket.name}/tokens", text)
+
+
+_MADE = "new-token"
+_SHOWN_WITHIN = timedelta(minutes=1)
+
+
+def _made(request: Request, site: Site, path: str, text: str) -> Response:
+    """To the page that shows a new token, once: so loading it again makes no other.
+
+    The browser brings the text along in a cookie that this page takes away: no store keeps it.
+    """
+    response = moved(path)
+    set_cookie(response, request, site, text, name=_MADE, lasts=_SHOWN_WITHIN)
+    return response
 
 
 def _wish(values: Mapping[str, str], site: Site) -> dict[str, Any]:
@@ -230,7 +251,8 @@ def _tokens_page(
     return page(
         "tokens.html",
         visitor=visitor,
-        status=400 if form else 201 if shown else 200,
+        status=400 if form else 200,
+        done=done_before(request),
         bucket=bucket,
         tokens=site.storage.tokens(bucket.name),
         scopes=SCOPES,
@@ -248,11 +270,9 @@ def _tokens_page(
 async def get_users(request: Request, site: Site) -> Response:
     def shown() -> Response:
         visitor = require_admin_visitor(request, site)
-        email = request.query_params.get("email", "")
-        user = next((one for one in list_users(site.storage) if one.email == email), None)
-        buckets = list(user.buckets) if user else []
-        admin = user.admin if user else False
-        return _users_page(site, visitor, Filled(_wanted(email, buckets, admin=admin)))
+        known = _known(site, request.query_params.get("email", ""))
+        form = Filled(_wanted("", [], admin=False) if known is None else _held(known))
+        return _users_page(site, visitor, form, done=done_before(request))
 
     return await run_sync(shown)
 
@@ -264,29 +284,68 @@ async def post_users(request: Request, site: Site) -> Response:
 
 
 def _change_users(site: Site, visitor: Visitor, form: FormData) -> Response:
-    if "revoke" in form:
-        if not drop_user(site.storage, text_of(form, "revoke")):
-            raise NotFound("there is no such user any more")
-        return moved("/_user/users")
-    email = text_of(form, "email")
-    buckets = [one for one in form.getlist("buckets") if isinstance(one, str)]
-    wanted = _wanted(email, buckets, admin="admin" in form)
+    revoked = text_of(form, "revoke")
     try:
+        if revoked:
+            _refuse_own(visitor, revoked, admin=False)
+            if not drop_user(site.storage, revoked):
+                raise NotFound("there is no such user any more")
+            return moved("/_user/users", done="user_revoked")
+        return _grant(site, visitor, form)
+    except InvalidSettings as error:
+        filled = Filled.refused(_wanted("", [], admin=False), error)
+        return _users_page(site, visitor, filled, status=400)
+
+
+def _grant(site: Site, visitor: Visitor, form: FormData) -> Response:
+    """Grants what the form says. What a user had before is replaced only where it was shown."""
+    email, before = text_of(form, "email"), text_of(form, "known")
+    buckets = [one for one in form.getlist("buckets") if isinstance(one, str)]
+    wanted = _wanted(email, buckets, admin="admin" in form, known=before)
+    known = _known(site, email)
+    if known is not None and known.email != folded(before):
+        message = f"{known.email} has something already, as it is shown: change it, and press Save"
+        error = InvalidSettings(message, problems=[_about("email", message)])
+        return _users_page(site, visitor, Filled.refused(_held(known), error), status=400)
+    try:
+        _refuse_own(visitor, email, admin=wanted["admin"])
+        if is_email(email) and not buckets and not wanted["admin"]:
+            message = "tick a bucket, or “An admin”; to take everything back, use Revoke"
+            raise InvalidSettings(message, problems=[_about("buckets", message)])
         grant(site.storage, email, {"buckets": buckets, "admin": wanted["admin"]})
     except InvalidSettings as error:
         return _users_page(site, visitor, Filled.refused(wanted, error), status=400)
-    return moved("/_user/users")
+    return moved("/_user/users", done="user_saved")
 
 
-def _wanted(email: str, buckets: list[str], *, admin: bool) -> dict[str, Any]:
-    return {"email": email, "buckets": buckets, "admin": admin}
+def _refuse_own(visitor: Visitor, email: str, *, admin: bool) -> None:
+    """Raises InvalidSettings for admins who would shut themselves out."""
+    if not admin and folded(email) == visitor.session.email:
+        message = "this would end your own right as an admin: have another admin do it"
+        raise InvalidSettings(message, problems=[_about("admin", message)])
 
 
-def _users_page(site: Site, visitor: Visitor, form: Filled, *, status: int = 200) -> Response:
+def _known(site: Site, email: str) -> User | None:
+    return next((one for one in list_users(site.storage) if one.email == folded(email)), None)
+
+
+def _held(user: User) -> dict[str, Any]:
+    return _wanted(user.email, list(user.buckets), admin=user.admin, known=user.email)
+
+
+def _wanted(email: str, buckets: list[str], *, admin: bool, known: str = "") -> dict[str, Any]:
+    """The form's fields. `known`: the user whose rights it was filled with."""
+    return {"email": email, "buckets": buckets, "admin": admin, "known": known}
+
+
+def _users_page(
+    site: Site, visitor: Visitor, form: Filled, *, done: str = "", status: int = 200
+) -> Response:
     return page(
         "users.html",
         visitor=visitor,
         status=status,
+        done=done,
         users=list_users(site.storage),
         buckets=[bucket.name for bucket in site.storage.buckets()],
         form=form,

@@ -16,7 +16,7 @@ from backdrop.errors import NotFound
 from backdrop.storage.port import BucketState
 from backdrop.web.access import reading_url, visitor_of_bucket
 from backdrop.web.addresses import addresses, kinds_by_field, newest_records
-from backdrop.web.render import page
+from backdrop.web.render import done_before, page
 from backdrop.web.sessions import find_visitor
 
 ROWS_SHOWN = 10
@@ -69,6 +69,7 @@ def _bucket(request: Request, site: Site) -> Response:
     return page(
         "bucket.html",
         visitor=visitor,
+        done=done_before(request),
         shelf=shelf,
         bucket=bucket,
         now=now,

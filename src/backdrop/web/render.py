@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import Scope
 
@@ -60,9 +61,23 @@ def page(
     return HTMLResponse(text, status_code=status, headers={**HEADERS, **(headers or {})})
 
 
-def moved(path: str) -> Response:
-    """To another page, which is asked for with GET."""
-    return RedirectResponse(path, status_code=303, headers=HEADERS)
+def moved(path: str, *, done: str = "") -> Response:
+    """To another page, which is asked for with GET, and says there what was `done`."""
+    url = f"{path}?done={done}" if done else path
+    return RedirectResponse(url, status_code=303, headers=HEADERS)
+
+
+def done_before(request: Request) -> str:
+    """What was done on the page before, in words; empty where nothing was."""
+    return _DONE.get(request.query_params.get("done", ""), "")
+
+
+_DONE = {
+    "settings": "The settings are saved.",
+    "token_revoked": "The token is revoked: it opens nothing any more.",
+    "user_saved": "Saved: it counts from their next page on.",
+    "user_revoked": "Revoked: they may use nothing any more.",
+}
 
 
 _WAYS_ON: Mapping[type[Exception], str] = {

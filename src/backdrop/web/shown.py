@@ -73,11 +73,17 @@ def kinds(found: Mapping[str, int]) -> str:
     )
 
 
+def is_mixed(found: Mapping[str, int]) -> bool:
+    """Whether values of several kinds stand there. Numbers are of one, whole or not."""
+    return len({"number" if kind == "whole number" else kind for kind in found}) > 1
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "ago": ago,
     "cell": cell,
     "counted": counted,
     "day_and_time": day_and_time,
+    "is_mixed": is_mixed,
     "is_number": is_number,
     "kinds": kinds,
     "lasting": lasting,
