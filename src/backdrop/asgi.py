@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Scope
 
@@ -22,11 +23,12 @@ from backdrop.api.errors import error_answer
 from backdrop.api.middleware import Cors, ErrorAnswers, Observed
 from backdrop.api.routes import Resources, Site, merge, serve
 from backdrop.domain.token import hash_token
+from backdrop.errors import NotFound
 from backdrop.observe import Observe, Started, json_lines
 from backdrop.storage.port import Storage
 from backdrop.uploads.work import Uploads
 from backdrop.web import admin_pages, bucket_pages, static_files, upload_pages
-from backdrop.web.render import error_page, is_page
+from backdrop.web.render import error_page, is_page, moved
 from backdrop.web.sign_in import SignIn
 from backdrop.web.sign_in import resources as sign_in_resources
 
@@ -121,7 +123,17 @@ def _reads(scope: Scope) -> bool:
 def _error_answer(scope: Scope, error: Exception, request_id: str) -> Response:
     if is_page(scope):
         return error_page(error, request_id=request_id, scope=scope)
+    if isinstance(error, NotFound) and _is_browser_at_root(scope):
+        return moved("/_user")
     return _error_as_json(scope, error, request_id)
+
+
+def _is_browser_at_root(scope: Scope) -> bool:
+    """Whether someone typed no more than the server's name: the pages are what they look for."""
+    is_read = scope["method"] in ("GET", "HEAD")
+    return (
+        scope["path"] == "/" and is_read and "text/html" in Headers(scope=scope).get("accept", "")
+    )
 
 
 def _error_as_json(scope: Scope, error: Exception, request_id: str) -> Response:  # noqa: ARG001

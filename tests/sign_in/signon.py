@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import html
 import json
+import os
 import secrets
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -236,23 +238,43 @@ def _page(text: str, status: int = 200) -> Answer:
     return Answer(whole.encode(), status, {"Content-Type": "text/html; charset=utf-8"})
 
 
-def main(public_urls: list[str]) -> None:
-    """Run until Ctrl-C, for Backdrop at these addresses."""
-    redirect_uris = tuple(f"{url.rstrip('/')}/_user/authorized" for url in public_urls)
+def main(environment: Mapping[str, str]) -> None:
+    """Run until Ctrl-C, for Backdrop where these variables have it."""
+    exports, addresses = addresses_of(environment)
+    redirect_uris = tuple(f"{url}/_user/authorized" for url in addresses)
     signon = Signon(Registered(redirect_uris), ADA, BOB)
     with http_server(signon, port=PORT) as url:
+        settings = {
+            **exports,
+            "BACKDROP_OAUTH_BASE_URL": url,
+            "BACKDROP_OAUTH_CLIENT_ID": signon.application.client_id,
+            "BACKDROP_OAUTH_CLIENT_SECRET": signon.application.client_secret,
+        }
+        lines = "\n".join(f"  export {name}={value}" for name, value in settings.items())
         print(f"""A sign-on service is ready at {url}. Start Backdrop in another terminal with
 
-  export BACKDROP_OAUTH_BASE_URL={url}
-  export BACKDROP_OAUTH_CLIENT_ID={signon.application.client_id}
-  export BACKDROP_OAUTH_CLIENT_SECRET={signon.application.client_secret}
+{lines}
   make run
 
-and open {public_urls[0]}/_user/sign_in""")  # noqa: T201
+and open {addresses[0]}/_user/sign_in
+The secret is new each time this service starts.""")  # noqa: T201
         sys.stdout.flush()
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()
 
 
+def addresses_of(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Where Backdrop is: the variables that say it other than by default, and its addresses."""
+    exports = {
+        name: environment[name]
+        for name in ("BACKDROP_PORT", "BACKDROP_PUBLIC_URL")
+        if environment.get(name)
+    }
+    port = exports.get("BACKDROP_PORT", "3038")
+    own = [f"http://localhost:{port}", f"http://127.0.0.1:{port}"]
+    public = exports.get("BACKDROP_PUBLIC_URL")
+    return exports, [public.rstrip("/")] if public else own
+
+
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["http://localhost:3038", "http://127.0.0.1:3038"])
+    main(os.environ)

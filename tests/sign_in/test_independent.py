@@ -186,7 +186,7 @@ def test_the_link_that_is_printed_signs_in_once(tmp_path: Path) -> None:
 
 def _link(server: Server) -> str:
     for _ in range(1000):
-        found = re.search(r"sign-in +(http\S+) \(once, within an hour\)", server.log)
+        found = re.search(r"pages +upload a spreadsheet: open (http\S+) \(once, within", server.log)
         if found:
             return found[1]
         server.process.poll()

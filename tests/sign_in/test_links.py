@@ -49,7 +49,10 @@ def test_a_link_signs_in_an_admin_once(door: Door, address: str) -> None:
     assert browser.is_signed_in()
     for again in (browser.post(action), here(door).post(action), here(door).get(path)):
         assert is_page(again, 400, "used already, or is too old")
-    browser.get("/_user/sign_out")
+    out = browser.get("/_user/sign_out")
+    assert is_page(out, 200, "You are signed out", "start it again, and it prints another")
+    assert "sign-in service" not in out.text
+    assert "Sign in again" not in out.text
     assert not browser.is_signed_in()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.conftest import Desk
+from tests.api.conftest import Desk, codes
 from tests.web.conftest import Person, words
 
 
@@ -200,3 +200,17 @@ def test_files_are_kept_for_long_under_the_name_of_their_version(desk: Desk, ann
     assert desk.client.get("/_static/pages.css", headers=known).status_code == 304
     for name in ("base.html", "..%2frender.py", "nothing.css"):
         assert desk.client.get(f"/_static/{name}").status_code == 404
+
+
+def test_a_browser_at_the_root_is_led_to_the_pages(desk: Desk) -> None:
+    browser = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
+    client = desk.clients()
+    led = client.get("/", headers=browser, follow_redirects=False)
+    assert (led.status_code, led.headers["Location"]) == (303, "/_user")
+    for answer in (
+        client.get("/"),
+        client.get("/x/y/z", headers=browser),
+        client.post("/", headers=browser),
+        desk.clients(apis="read").get("/", headers=browser),
+    ):
+        assert (answer.status_code, codes(answer)) == (404, ["not_found"])

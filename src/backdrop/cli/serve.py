@@ -66,7 +66,7 @@ def _serve(settings: Settings, apis: Apis) -> None:
     with _bound(settings.host, port) as bound:
         admin_token, admin_words = _admin_token(settings, apis, bound)
         sign_in, link = _sign_in(settings, apis, bound)
-        words = {"admin token": admin_words, "sign-in": sign_in_words(sign_in, link)}
+        words = {"admin token": admin_words, "pages": sign_in_words(sign_in, link)}
         ready = partial(_say_ready, settings, address_of(bound), words)
         test_token = read_or_make_token(test_token_file(settings.store)) if settings.demo else None
 

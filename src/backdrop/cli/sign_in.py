@@ -68,12 +68,14 @@ def _provider(settings: Settings) -> Provider | None:
 
 
 def sign_in_words(sign_in: SignIn | None, link: Link | None) -> str:
-    """How to sign in, for the person who starts the server."""
+    """How the pages are opened, for the person who starts the server."""
     if sign_in is None:
         return "none: the read API has no pages"
     if sign_in.provider is not None:
         first = sign_in.addresses[0]
-        return f"{first}/_user/sign_in, by {sign_in.provider.url} (back to {first}{CALLBACK})"
+        service = f"{sign_in.provider.url} (back to {first}{CALLBACK})"
+        return f"open {first}/_user, signing in by {service}"
     if link is None:
-        return f"none: set {variable('oauth_base_url')} or {variable('oidc_discovery_url')}"
-    return f"{link.url(sign_in)} (once, within an hour)"
+        service = f"{variable('oauth_base_url')} or {variable('oidc_discovery_url')}"
+        return f"nobody can sign in: set {service}"
+    return f"upload a spreadsheet: open {link.url(sign_in)} (once, within an hour)"

@@ -102,7 +102,7 @@ def resources(sign_in: SignIn) -> Resources:
     return {
         "/_user/sign_in": {"GET": partial(_begin, sign_in, deque())},
         CALLBACK: {"GET": step(_finish)},
-        "/_user/sign_out": {"GET": _sign_out},
+        "/_user/sign_out": {"GET": step(_sign_out)},
         "/_user/link": {"GET": step(_ask), "POST": step(_open_link)},
     }
 
@@ -217,7 +217,7 @@ async def _ask(sign_in: SignIn, request: Request, site: Site) -> Response:
     sign_in.require_local(request)
     key = request.query_params.get("key", "")
     if await run_sync(site.storage.entry, _LINK, hash_token(key)) is None:
-        raise _used_up()
+        return _used_up()
     return page("link.html", key=key)
 
 
@@ -225,17 +225,14 @@ async def _open_link(sign_in: SignIn, request: Request, site: Site) -> Response:
     sign_in.require_local(request)
     key = request.query_params.get("key", "")
     if await run_sync(site.storage.take_entry, _LINK, hash_token(key)) is None:
-        raise _used_up()
+        return _used_up()
     response = RedirectResponse(_HOME, status_code=303, headers=HEADERS)
     await _enter(response, request, site, email=LOCAL_EMAIL, name="Local admin", admin=True)
     return response
 
 
-def _used_up() -> SignInExpired:
-    return SignInExpired(
-        "this link was used already, or is too old: stop `backdrop serve` and start it again, and "
-        "it prints another"
-    )
+def _used_up() -> Response:
+    return page("link_used.html", status=400)
 
 
 # -- sessions ---------------------------------------------------------------------------------
@@ -255,10 +252,10 @@ async def _enter(
     set_cookie(response, request, site, await run_sync(renew))
 
 
-async def _sign_out(request: Request, site: Site) -> Response:
+async def _sign_out(sign_in: SignIn, request: Request, site: Site) -> Response:
     text = sent_cookie(request, site)
     if text:
         await run_sync(end_session, site.storage, text)
-    response = page("signed_out.html")
+    response = page("signed_out.html", links=sign_in.links)
     set_cookie(response, request, site, "")
     return response
