@@ -94,16 +94,21 @@ def test_every_problem_is_shown_beside_its_field(desk: Desk, admin: Person) -> N
         assert f'<a href="#{name}">' in answer.text
         assert value in answer.text
     assert 'value="Europe' not in answer.text
+    shown = words(answer)
+    assert "This is not JSON: Expecting property name" in shown
+    assert "in line 1, column 2" in shown
+    assert "null" not in shown
+    assert "IANA" not in shown
     assert [one.name for one in desk.storage.buckets()] == ["things"]
     one_half = admin.send("/_user/new", **(NEW | {"data_type": ""}))
-    assert "data_group and data_type go together" in words(one_half)
+    assert "give both Group and Type, or neither" in words(one_half)
     schema = admin.send("/_user/new", **(NEW | {"schema": '{"type": 1}'}))
-    assert "schema is not a JSON Schema" in words(schema)
+    assert "Schema is not a JSON Schema" in words(schema)
 
 
 def test_no_bucket_is_made_twice(desk: Desk, admin: Person) -> None:
     answer = admin.send("/_user/new", **(NEW | {"name": "things"}))
-    assert (answer.status_code, "there is a bucket 'things' already" in words(answer)) == (
+    assert (answer.status_code, "There is a bucket 'things' already" in words(answer)) == (
         400,
         True,
     )
@@ -155,7 +160,7 @@ def test_a_bad_wish_for_a_token_is_refused(admin: Person, days: str) -> None:
     assert answer.status_code == 400
     assert 'id="days-wrong"' in answer.text
     answer = admin.send("/_user/buckets/things/tokens", scope="all", label="", days="")
-    assert (answer.status_code, "scope must be one of" in words(answer)) == (400, True)
+    assert (answer.status_code, "Scope must be one of" in words(answer)) == (400, True)
 
 
 def test_buckets_are_granted_and_taken_back(desk: Desk, admin: Person) -> None:
@@ -199,7 +204,7 @@ def test_buckets_are_granted_and_taken_back(desk: Desk, admin: Person) -> None:
 )
 def test_a_bad_grant_is_refused(admin: Person, fields: dict[str, Any], message: str) -> None:
     answer = admin.send("/_user/users", **fields)
-    assert (answer.status_code, message in words(answer)) == (400, True)
+    assert (answer.status_code, message.lower() in words(answer).lower()) == (400, True)
 
 
 @pytest.mark.parametrize("path", FORMS)

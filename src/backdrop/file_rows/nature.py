@@ -43,9 +43,9 @@ def refuse_other(format_: str, data: bytes) -> None:
     wanted, sign = _WANTED[format_]
     found = _nature(data)
     if found is not None and found != sign:
-        raise BadFile(f"this is not {wanted}, as its name or you say, but {found}")
+        raise BadFile(f"this is not {wanted} but {found}")
     if found is None and sign:
-        raise BadFile(f"this is not {wanted}, as its name or you say: is it broken?")
+        raise BadFile(f"this is not {wanted}: is it broken?")
 
 
 def _nature(data: bytes) -> str | None:

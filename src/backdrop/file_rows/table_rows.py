@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias
@@ -44,8 +45,9 @@ def table_rows(
 
     `found`: the numbers and the cells of the rows that are not empty. The first one names the
     fields; columns named `comment`, and rows that have nothing beside them, are skipped. Raises
-    BadFile for what is wrong with the whole table; `complain` gets it for one row. At the end
-    `remark` is told of each column that holds both numbers and texts that look like numbers.
+    BadFile for what is wrong with the whole table; `complain` gets it for one row, or for one name
+    of several that are bad. At the end `remark` is told of each column that holds both numbers and
+    texts that look like numbers.
     """
     line, first = next(found, (1, ()))
     names = list(map(str, first))
@@ -55,7 +57,7 @@ def table_rows(
     if timestamp is not None:
         refuse_rename(names, timestamp, line)
         names = [TIMESTAMP if name == timestamp else name for name in names]
-    _check_names(names, line)
+    _check_names(names, line, remark, complain)
     columns = [
         (at, _Column(name, _text if name in RESERVED_FIELDS else _CELLS[csv_types]))
         for at, name in enumerate(names)
@@ -115,25 +117,47 @@ _MOST_COLUMNS = MOST_FIELDS + 100
 """Room for fields, for those that begin with `_` and for comments."""
 
 
-def _check_names(names: Sequence[str], line: int) -> None:
+def _check_names(names: Sequence[str], line: int, remark: Remark, complain: Complain) -> None:
+    """Raises BadFile for the last bad name, once `complain` got those before it."""
     if len(names) > _MOST_COLUMNS:
         raise BadFile(
             f"there are {len(names):,} columns, and a bucket has at most {MOST_FIELDS:,} fields: "
             "is the table on its side?",
             line,
         )
+    bad = list(_bad_names(names, line))
+    if bad:
+        if not all(map(is_field_name, names)):
+            remark("the first row must be the names of the columns: delete what stands above it")
+        for one in bad[:-1]:
+            complain(one)
+        raise bad[-1]
+
+
+def _bad_names(names: Sequence[str], line: int) -> Iterator[BadFile]:
     seen = set()
     for column, name in enumerate(names, 1):
         if name == "comment":
             continue
         if not is_field_name(name):
             given = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…"
-            raise BadFile(
-                f"column {column} can't be a field: a name is {FIELD_EXPECTED}; not {given!r}", line
+            near = _near_field_name(name)
+            instead = f"; {near} would do" if near else ""
+            yield BadFile(
+                f"column {column} can't be a field: a name is {FIELD_EXPECTED}; not "
+                f"{given!r}{instead}",
+                line,
             )
-        if name in seen:
-            raise BadFile(f"two columns are named {name!r}", line)
+        elif name in seen:
+            yield BadFile(f"two columns are named {name!r}", line)
         seen.add(name)
+
+
+def _near_field_name(name: str) -> str:
+    """A field name that is like `name`; empty where there is none."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    near = re.sub(r"\W+", "_", plain, flags=re.ASCII).strip("_")
+    return near if is_field_name(near) else ""
 
 
 _SHOWN = 80

@@ -87,6 +87,7 @@ def understand(file: io.BufferedReader, name: str, bucket: Bucket, put: Put) -> 
     except BadFile as bad:
         found.add(_fault(bad))
     found.columns = list(seen.values())
+    _name_bad_times(found)
     found.faults.sort(key=lambda fault: fault.row or 0)
     if not found.records and not found.faults:
         found.add(Fault("the file has names of fields, but no record below them"))
@@ -95,7 +96,20 @@ def understand(file: io.BufferedReader, name: str, bucket: Bucket, put: Put) -> 
             "no column is named _timestamp, so these records will be in no period: no chart by day "
             "or month can show them"
         )
+    timed = sum(seen[TIMESTAMP].kinds.values()) if TIMESTAMP in seen else 0
+    if 0 < timed < found.records:
+        missing = found.records - timed
+        which = "1 row has" if missing == 1 else f"{missing:,} rows have"
+        found.remarks.append(f"{which} no _timestamp, so they will be in no period")
     return found
+
+
+def _name_bad_times(found: Understood) -> None:
+    """Call no column one of times that has others."""
+    bad = {fault.column for fault in found.faults if fault.column in TIME_FIELDS}
+    for column in found.columns:
+        if column.name in bad:
+            column.kinds = {"not only times": sum(column.kinds.values())}
 
 
 def _rows(
@@ -156,6 +170,8 @@ def _take(
     put: Put,
 ) -> None:
     rows = [row for _, row in batch]
+    if not found.records:
+        _refuse_missing(rows, bucket)
     found.first += [(n, _cut(row)) for n, row in batch[: ROWS_SHOWN - len(found.first)]]
     found.records += len(rows)
     ids: list[str] = []
@@ -172,6 +188,16 @@ def _take(
     found.ids += len(rows) if bucket.auto_ids else len(ids)
     if not found.fault_count:
         put(rows, ids)
+
+
+def _refuse_missing(rows: list[dict[str, Any]], bucket: Bucket) -> None:
+    """Raise BadFile where the file lacks a column of those that make the ids."""
+    for name in bucket.auto_ids:
+        if not any(name in row for row in rows):
+            raise BadFile(
+                f"no column is named {name}, or it is empty: the ids of this bucket's records are "
+                f"made of {', '.join(bucket.auto_ids)}"
+            )
 
 
 def _cut(row: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -30,31 +29,14 @@ from backdrop.api.routes import Resources, Site
 from backdrop.domain.bucket import SETTINGS, Bucket, parse_bucket
 from backdrop.domain.token import SCOPES, hash_token
 from backdrop.domain.user import User, folded, is_email
-from backdrop.errors import BackdropError, Conflict, InvalidSettings, NotFound, Problem
+from backdrop.errors import Conflict, InvalidSettings, NotFound, Problem
 from backdrop.schema import refuse_bad_schema
 from backdrop.users import drop_user, forget_bucket, list_users
 from backdrop.web.access import own_url, require_admin_visitor, visitor_of_bucket
+from backdrop.web.filled import Filled
 from backdrop.web.forms import read_form, text_of
 from backdrop.web.render import done_before, moved, page
 from backdrop.web.sessions import Visitor, sent_cookie, set_cookie
-
-
-@dataclass(slots=True)
-class Filled:
-    """A form as it is shown: what stands in its fields, and what is wrong with them."""
-
-    values: dict[str, Any]
-    problems: dict[str, str] = field(default_factory=dict)
-    """By field; under `""` what is about none of them."""
-
-    @classmethod
-    def refused(cls, values: dict[str, Any], error: BackdropError) -> Filled:
-        problems: dict[str, str] = {}
-        for problem in error.problems:
-            name = str(problem.where.get("setting", ""))
-            problems.setdefault(name if name in values else "", problem.message)
-        return cls(values, problems)
-
 
 # -- buckets --------------------------------------------------------------------------------------
 

@@ -99,8 +99,6 @@ def error_page(error: Exception, *, request_id: str, scope: Scope) -> Response:
         query = scope["query_string"].decode("latin-1")
         asked = quote(f"{path}?{query}" if query else path)
         return RedirectResponse(f"/_user/sign_in?next={asked}", 303, headers=HEADERS)
-    way_on = next((words for kind, words in _WAYS_ON.items() if isinstance(error, kind)), None)
-    back = f"?next={quote(path)}" if isinstance(error, Unauthorized) else ""
     if not isinstance(error, BackdropError) or status == 500:
         message = "Something went wrong on our side. Try again; if it stays so, report it."
         return page(
@@ -111,16 +109,30 @@ def error_page(error: Exception, *, request_id: str, scope: Scope) -> Response:
             request_id=request_id,
             way_on=None,
         )
+    way_on, href = _way_on(error, scope)
     return page(
         "error.html",
         status=status,
         headers=error_headers(error),
-        message=error.message,
+        message=_SIGNED_OUT if isinstance(error, Unauthorized) else error.message,
         code=error.problems[0].code,
         request_id=request_id,
         way_on=way_on,
-        sign_in=f"/_user/sign_in{back}",
+        href=href,
     )
+
+
+_SIGNED_OUT = "you are signed out: nothing was stored or changed. Sign in, and send it again"
+
+
+def _way_on(error: BackdropError, scope: Scope) -> tuple[str | None, str]:
+    """What to do after the error, if anything: the words of the link, and where it leads."""
+    path = scope["path"]
+    words = next((words for kind, words in _WAYS_ON.items() if isinstance(error, kind)), None)
+    if words is None and scope["method"] == "POST" and _is_upload(path):
+        return "Choose the file again", path
+    back = f"?next={quote(path)}" if isinstance(error, Unauthorized) else ""
+    return words, f"/_user/sign_in{back}"
 
 
 _is_upload = re.compile(

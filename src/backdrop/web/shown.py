@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -59,6 +60,14 @@ def visible_all(text: str) -> str:
     return "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
 
 
+def sentence(message: str) -> str:
+    """The message as it stands alone: with a capital, unless a name of a field or such is first."""
+    return message[0].upper() + message[1:] if _is_word_first(message) else message
+
+
+_is_word_first = re.compile(r"[a-z']+[ :,]").match
+
+
 def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -87,6 +96,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "is_number": is_number,
     "kinds": kinds,
     "lasting": lasting,
+    "sentence": sentence,
     "visible": visible,
     "visible_all": visible_all,
 }
