@@ -54,6 +54,7 @@ def test_a_spreadsheet_is_stored(desk: Desk, ann: Person, kind: str) -> None:
 def test_all_bad_names_are_told_with_a_better_one_each(ann: Person) -> None:
     shown = words(ann.upload("Visits in 2013,,\nDate of visit,Größe (m),ok_1\n".encode()))
     assert "3 problems" in shown
+    assert "Column 2 can't be a field: it has no name" in shown
     assert "not 'Visits in 2013'; Visits_in_2013 would do" in shown
     assert "The first row must be the names of the columns" in shown
     shown = words(ann.upload("Date of visit,Größe (m),ok_1\nx,y,z\n".encode()))

@@ -140,17 +140,19 @@ def _bad_names(names: Sequence[str], line: int) -> Iterator[BadFile]:
         if name == "comment":
             continue
         if not is_field_name(name):
-            given = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…"
-            near = _near_field_name(name)
-            instead = f"; {near} would do" if near else ""
-            yield BadFile(
-                f"column {column} can't be a field: a name is {FIELD_EXPECTED}; not "
-                f"{given!r}{instead}",
-                line,
-            )
+            yield BadFile(f"column {column} can't be a field: {_why_no_name(name)}", line)
         elif name in seen:
             yield BadFile(f"two columns are named {name!r}", line)
         seen.add(name)
+
+
+def _why_no_name(name: str) -> str:
+    if not name:
+        return "it has no name"
+    given = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…"
+    near = _near_field_name(name)
+    instead = f"; {near} would do" if near else ""
+    return f"a name is {FIELD_EXPECTED}; not {given!r}{instead}"
 
 
 def _near_field_name(name: str) -> str:
