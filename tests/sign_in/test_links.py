@@ -140,7 +140,7 @@ def test_without_a_service_the_page_says_how_to_configure_one(door: Door) -> Non
     answer = elsewhere.get("/_user/sign_in")
     assert is_page(answer, 200, *names)
     assert "one-time link" not in answer.text
-    assert is_page(elsewhere.get("/_user/authorized?code=x"), 404, "no sign-in service")
+    assert is_page(elsewhere.get("/_user/authorized?code=x"), 404, "No sign-in service")
 
 
 def test_the_read_api_has_no_pages() -> None:
