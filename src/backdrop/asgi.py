@@ -14,14 +14,16 @@ from starlette.types import ASGIApp, Scope
 
 from backdrop import __version__
 from backdrop.api import admin_app, read_app, write_app
+from backdrop.api import metrics as metrics_app
 from backdrop.api.body import Limits
 from backdrop.api.caching import AnswerCache
 from backdrop.api.describe import described
 from backdrop.api.errors import error_answer
+from backdrop.api.metrics import MetricsWish, measuring
 from backdrop.api.middleware import Cors, ErrorAnswers, Observed
 from backdrop.api.routes import Resources, Site, merge, serve
 from backdrop.domain.token import hash_token
-from backdrop.observe import Observe, Started, json_lines
+from backdrop.observe import Metrics, Observation, Observe, Started, json_lines
 from backdrop.storage.port import Storage
 from backdrop.web.render import error_page, is_page
 from backdrop.web.sign_in import SignIn
@@ -53,22 +55,27 @@ def create_app(
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     observe: Observe | None = None,
     sign_in: SignIn | None = None,
+    metrics: MetricsWish | None = None,
 ) -> ASGIApp:
     """The application that serves the APIs over `storage`, which stays the caller's to close.
 
     With the write API come the pages for people, to which they sign in as `sign_in` says.
 
     Without an `admin_token` nobody passes the admin API's door. Raises ValueError for one that no
-    header could carry. `observe` writes JSON lines to stderr if nothing else is given.
+    header could carry. `observe` writes JSON lines to stderr if nothing else is given. There are
+    metrics where `metrics` asks for them.
     """
-    if admin_token is not None and not _can_be_sent(admin_token):
-        raise ValueError("the admin token must be printable ASCII characters without blanks")
+    metrics_token = metrics.token if metrics else None
+    for token in (admin_token, metrics_token):
+        if token is not None and not _can_be_sent(token):
+            raise ValueError("a token must be printable ASCII characters without blanks")
     observe = observe or json_lines()
     limits = limits or Limits()
     sign_in = sign_in or SignIn()
     site = Site(
         storage=storage,
         admin_hash=None if admin_token is None else hash_token(admin_token),
+        metrics_hash=None if metrics_token is None else hash_token(metrics_token),
         limits=limits,
         answers=AnswerCache(limits.cached_answers),
         readers=CapacityLimiter(limits.readers),
@@ -76,12 +83,18 @@ def create_app(
         https=sign_in.https,
     )
 
+    served = _RESOURCES[apis]
+    if metrics is not None:
+        counted = Metrics(measuring(storage, site.answers, site.readers), worker=metrics.worker)
+        observe = _both(observe, counted.observe)
+        served = merge(served, metrics_app.resources(counted))
+
     @asynccontextmanager
     async def lifespan(_: ASGIApp) -> AsyncIterator[None]:
         observe(Started(apis=apis, version=__version__))
         yield
 
-    resources = described(_RESOURCES[apis], title=_TITLES[apis])
+    resources = described(served, title=_TITLES[apis])
     if apis == "read":
         answer = _error_as_json
     else:
@@ -92,12 +105,20 @@ def create_app(
     return Observed(open_to_pages, observe=observe)
 
 
+def _both(first: Observe, second: Observe) -> Observe:
+    def observe(observation: Observation) -> None:
+        first(observation)
+        second(observation)
+
+    return observe
+
+
 def _reads(scope: Scope) -> bool:
     """Whether a request to the two APIs in one is the read API's."""
     path = scope["path"]
     return (
         scope["method"] in ("GET", "HEAD", "OPTIONS")
-        and path.split("/", 2)[1] not in ("_buckets", "_users")
+        and path.split("/", 2)[1] not in ("_buckets", "_users", "_audit", "_metrics")
         and not is_page(scope)
     )
 

@@ -196,6 +196,16 @@ class Settings:
         default=64 * 2**20,
         metadata=_as(_size, "SIZE", "room for recent answers, kept in memory"),
     )
+    metrics: bool = field(
+        default=False,
+        metadata=_as(_flag, None, "answer /_metrics, for Prometheus, to who has the token"),
+    )
+    metrics_token: Secret | None = field(
+        default=None,
+        metadata=_as(
+            _secret, "TOKEN", "opens /_metrics alone; better by variable or file than by flag"
+        ),
+    )
     stop_seconds: int = field(
         default=30,
         metadata=_as(

@@ -73,6 +73,15 @@ def require_admin(request: Request, site: Site) -> None:
     raise Unauthorized(_UNKNOWN)
 
 
+def require_watcher(request: Request, site: Site) -> None:
+    """The metrics' own token opens them, if there is one, and the admin token. Raises as
+    `require_admin` does.
+    """
+    known = site.metrics_hash
+    if known is None or not hmac.compare_digest(_sent_hash(request), known):
+        require_admin(request, site)
+
+
 def _find_bucket(request: Request, site: Site) -> Bucket | None:
     path = request.path_params
     try:

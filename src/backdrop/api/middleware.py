@@ -40,6 +40,8 @@ class Trace:
     request_id: str
     route: str | None = None
     bucket: str | None = None
+    rows: int | None = None
+    """Records received, or rows answered."""
 
 
 def trace(scope: Scope) -> Trace:
@@ -66,10 +68,11 @@ class Observed:
         request_id = given if _is_request_id(given) else _new_id()
         scope[_TRACE] = request = Trace(request_id)
         status: int | None = None
+        sent = 0
         begun = time.perf_counter()
 
         async def send_marked(message: Message) -> None:
-            nonlocal status
+            nonlocal status, sent
             if message["type"] == "http.response.start":
                 status = message["status"]
                 added = [
@@ -80,6 +83,7 @@ class Observed:
             elif scope["method"] == "HEAD":
                 message = {**message, "body": b""}
             await send(message)
+            sent += len(message.get("body", b""))
 
         try:
             await self._app(scope, receive, send_marked)
@@ -92,6 +96,8 @@ class Observed:
                     status=status,
                     seconds=time.perf_counter() - begun,
                     request_id=request_id,
+                    rows=request.rows,
+                    bytes=sent,
                 )
             )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from backdrop.api.encode import CSV, JSON
+from backdrop.observe import METRICS_TYPE
 
 Access: TypeAlias = Literal["anyone", "reader", "writer", "admin"]
 """Whom the operation is for. A reader needs a token where the bucket says so; a writer always."""
@@ -240,6 +241,16 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         "that was never written is not among them. 200 either way.",
         answers={200: {JSON: "BucketsStatus"}},
         errors=(503,),
+    ),
+    ("/_metrics", "GET"): Operation(
+        name="metrics",
+        group="Status",
+        summary="Counts and times, for Prometheus",
+        description="There only where the deployment has the setting `metrics`. A token of their "
+        "own opens them too, where one is set.",
+        access="admin",
+        answers={200: {METRICS_TYPE: ""}},
+        errors=(401, 403, 503),
     ),
     ("/_openapi.json", "GET"): Operation(
         name="openapi",

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from backdrop.api.auth import looked_up, writable_bucket
 from backdrop.api.body import parse_row, parse_rows, read_records_body, unpack
 from backdrop.api.encode import json_answer
+from backdrop.api.middleware import trace
 from backdrop.api.routes import BUCKET, RECORD, Resources, Site
 from backdrop.api.status import get_status
 from backdrop.ingest import Receipt, ingest, ingest_patch
@@ -30,7 +31,7 @@ async def _store(request: Request, site: Site, *, replace: bool) -> Response:
         rows = parse_rows(unpack(body, site.limits))
         return ingest(site.storage, bucket, rows, replace=replace)
 
-    return _answer(await run_sync(store))
+    return _answer(await run_sync(store), request)
 
 
 async def patch_record(request: Request, site: Site) -> Response:
@@ -41,7 +42,7 @@ async def patch_record(request: Request, site: Site) -> Response:
         row = parse_row(unpack(body, site.limits))
         return ingest_patch(site.storage, bucket, request.path_params["id"], row)
 
-    return _answer(await run_sync(merge))
+    return _answer(await run_sync(merge), request)
 
 
 async def delete_record(request: Request, site: Site) -> Response:
@@ -53,7 +54,8 @@ async def delete_record(request: Request, site: Site) -> Response:
     return json_answer({"status": "ok"})
 
 
-def _answer(receipt: Receipt) -> Response:
+def _answer(receipt: Receipt, request: Request) -> Response:
+    trace(request.scope).rows = receipt.records
     return json_answer({"status": "ok", "records": receipt.records})
 
 

@@ -26,6 +26,7 @@ from backdrop.storage.port import (
     KNOWN_HASH,
     RECORDS_A_PAGE,
     BucketState,
+    Load,
     Reading,
     Restore,
     address_taken,
@@ -262,6 +263,9 @@ class MemoryStorage:
 
     def check(self) -> None:
         pass
+
+    def load(self) -> Load:
+        return Load()
 
     def close(self) -> None:
         pass

@@ -43,6 +43,20 @@ class BucketState:
     last_written: datetime | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What a store has done since it was opened, and does. None is what an engine does not know.
+
+    Writes that wait at the same time may share a commit: `writes` are those that were committed.
+    """
+
+    commits: int | None = None
+    writes: int | None = None
+    writes_waiting: int | None = None
+    engine_bytes: int | None = None
+    """Memory that the engine holds in this process."""
+
+
 Restore: TypeAlias = Callable[[Records], None]
 """Stores one more batch of a bucket that is being restored."""
 
@@ -198,6 +212,9 @@ class Storage(Protocol):
 
     def check(self) -> None:
         """Return if the store answers; raise StorageUnavailable if it doesn't."""
+
+    def load(self) -> Load:
+        """What the store has to do, for those who watch over it."""
 
     def close(self) -> None:
         """Finish what was accepted and let go of everything. Nothing may be called afterwards."""

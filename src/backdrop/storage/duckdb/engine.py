@@ -47,6 +47,7 @@ from backdrop.storage.duckdb.writer import Writer
 from backdrop.storage.port import (
     RECORDS_A_PAGE,
     BucketState,
+    Load,
     Reading,
     Restore,
     not_found,
@@ -233,6 +234,18 @@ class DuckDBStorage:
     def check(self) -> None:
         with _driver_errors(), self._cursor() as cursor:
             cursor.execute("SELECT format FROM store").fetchall()
+
+    def load(self) -> Load:
+        with _driver_errors(), self._cursor() as cursor:
+            select = "SELECT sum(memory_usage_bytes) FROM duckdb_memory()"
+            (engine_bytes,) = cursor.execute(select).fetchall()[0]
+        writer = self._writer
+        return Load(
+            commits=writer.commits,
+            writes=writer.committed,
+            writes_waiting=writer.waiting,
+            engine_bytes=int(engine_bytes),
+        )
 
     def close(self) -> None:
         self._writer.close()

@@ -47,6 +47,7 @@ from backdrop.storage.mongodb.restoring import restoring
 from backdrop.storage.mongodb.shelves import Shelves
 from backdrop.storage.port import (
     BucketState,
+    Load,
     Reading,
     Restore,
     no_record,
@@ -343,6 +344,9 @@ class MongoDBStorage:
     @asks
     def check(self) -> None:
         self._catalogue.answers()
+
+    def load(self) -> Load:
+        return Load()
 
     def close(self) -> None:
         self.connection.close()
