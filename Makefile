@@ -19,9 +19,11 @@ signon: .venv/installed ## a sign-on service on port 3050, to try signing in wit
 install: .venv/installed ## install Backdrop into .venv
 
 test: lint $(NODE_PACKAGES) ## every check that there is: what CI runs
+	@scripts/install_chromium.sh
 	$(BIN)/python -m pytest
 
 test-long: .venv/installed-dev $(NODE_PACKAGES) ## the tests with many more made-up examples
+	@scripts/install_chromium.sh
 	BACKDROP_TEST_LONG=1 $(BIN)/python -m pytest
 
 bench: .venv/installed-dev ## what it costs, beside what the engine can do by hand

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
 from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from starlette.responses import Response
 from starlette.types import ASGIApp, Scope
 
@@ -25,9 +26,11 @@ from backdrop.api.routes import Resources, Site, merge, serve
 from backdrop.domain.token import hash_token
 from backdrop.observe import Metrics, Observation, Observe, Started, json_lines
 from backdrop.storage.port import Storage
+from backdrop.uploads.work import Uploads
+from backdrop.web import admin_pages, bucket_pages, static_files, upload_pages
 from backdrop.web.render import error_page, is_page
 from backdrop.web.sign_in import SignIn
-from backdrop.web.sign_in import resources as pages
+from backdrop.web.sign_in import resources as sign_in_resources
 
 Apis: TypeAlias = Literal["both", "read", "write"]
 
@@ -37,6 +40,12 @@ _RESOURCES: Mapping[Apis, Resources] = {
     "read": read_app.RESOURCES,
     "write": _WRITE,
 }
+_PAGES = merge(
+    static_files.RESOURCES,
+    upload_pages.RESOURCES,  # before the records, whose pattern its path fits
+    bucket_pages.RESOURCES,
+    admin_pages.RESOURCES,
+)
 _TITLES: Mapping[Apis, str] = {
     "both": "Backdrop",
     "read": "Backdrop's read API",
@@ -55,11 +64,13 @@ def create_app(
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     observe: Observe | None = None,
     sign_in: SignIn | None = None,
+    read_url: str | None = None,
     metrics: MetricsWish | None = None,
 ) -> ASGIApp:
     """The application that serves the APIs over `storage`, which stays the caller's to close.
 
-    With the write API come the pages for people, to which they sign in as `sign_in` says.
+    With the write API come the pages for people, to which they sign in as `sign_in` says. They name
+    `read_url` as the read API's address, or without it their own.
 
     Without an `admin_token` nobody passes the admin API's door. Raises ValueError for one that no
     header could carry. `observe` writes JSON lines to stderr if nothing else is given. There are
@@ -72,33 +83,37 @@ def create_app(
     observe = observe or json_lines()
     limits = limits or Limits()
     sign_in = sign_in or SignIn()
+    answers, readers = AnswerCache(limits.cached_answers), CapacityLimiter(limits.readers)
+    served = _RESOURCES[apis]
+    if metrics is not None:
+        counted = Metrics(measuring(storage, answers, readers), worker=metrics.worker)
+        observe = _both(observe, counted.observe)
+        served = merge(served, metrics_app.resources(counted))
+    uploads = Uploads(storage, now=now, observe=observe)
     site = Site(
         storage=storage,
         admin_hash=None if admin_token is None else hash_token(admin_token),
         metrics_hash=None if metrics_token is None else hash_token(metrics_token),
         limits=limits,
-        answers=AnswerCache(limits.cached_answers),
-        readers=CapacityLimiter(limits.readers),
+        answers=answers,
+        readers=readers,
         now=now,
+        uploads=uploads,
         https=sign_in.https,
+        read_url=read_url,
     )
-
-    served = _RESOURCES[apis]
-    if metrics is not None:
-        counted = Metrics(measuring(storage, site.answers, site.readers), worker=metrics.worker)
-        observe = _both(observe, counted.observe)
-        served = merge(served, metrics_app.resources(counted))
 
     @asynccontextmanager
     async def lifespan(_: ASGIApp) -> AsyncIterator[None]:
         observe(Started(apis=apis, version=__version__))
         yield
+        await run_sync(uploads.close)
 
     resources = described(served, title=_TITLES[apis])
     if apis == "read":
         answer = _error_as_json
     else:
-        resources, answer = merge(resources, pages(sign_in)), _error_answer
+        resources, answer = merge(sign_in_resources(sign_in), _PAGES, resources), _error_answer
     routed = serve(resources, site, lifespan=lifespan)
     answered = ErrorAnswers(routed, answer=answer, observe=observe)
     open_to_pages = Cors(answered, applies=_CORS_APPLIES[apis])
@@ -125,7 +140,7 @@ def _reads(scope: Scope) -> bool:
 
 def _error_answer(scope: Scope, error: Exception, request_id: str) -> Response:
     if is_page(scope):
-        return error_page(error, request_id=request_id, path=scope["path"])
+        return error_page(error, request_id=request_id, scope=scope)
     return _error_as_json(scope, error, request_id)
 
 

@@ -5,22 +5,27 @@ from __future__ import annotations
 import base64
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.record import parse_patch, parse_records
+from backdrop.domain.table import joined
 from backdrop.schema import schema_check
 from backdrop.storage.port import Storage
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What was stored, durably. `records` counts those received, also two of one `_id`."""
+    """What was stored, durably. `records` counts those received, also two of one `_id`.
+
+    `replaced`: how many stored ones they took the place of, if that was asked for.
+    """
 
     records: int
+    replaced: int | None = None
 
 
 def ingest(
@@ -36,6 +41,23 @@ def ingest(
     elif len(records):
         storage.save(bucket.name, records)
     return Receipt(records.received)
+
+
+def ingest_parts(storage: Storage, bucket: Bucket, parts: Iterable[Sequence[Any]]) -> Receipt:
+    """Check the rows part by part, and store them all in one step, as `ingest` does.
+
+    What is large is never held as rows, and no other request waits for a check of all of it.
+    """
+    new_ids, check = _new_ids(), schema_check(bucket)
+    checked = [
+        parse_records(rows, bucket, new_ids=new_ids, schema_check=check) for rows in parts if rows
+    ]
+    if not checked:
+        return Receipt(0, 0)
+    records = joined(checked)
+    replaced = 0 if records.ids_are_new else storage.count_held(bucket.name, records.ids)
+    storage.save(bucket.name, records)
+    return Receipt(records.received, replaced)
 
 
 def ingest_patch(storage: Storage, bucket: Bucket, record_id: str, raw: Any) -> Receipt:

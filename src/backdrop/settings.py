@@ -186,6 +186,10 @@ class Settings:
         default=64 * 2**20,
         metadata=_as(_size, "SIZE", "largest body of a request once unpacked"),
     )
+    max_upload: int = field(
+        default=50 * 2**20,
+        metadata=_as(_size, "SIZE", "largest file that is uploaded on the pages"),
+    )
     max_rows: int = field(
         default=1_000_000,
         metadata=_as(
@@ -218,6 +222,12 @@ class Settings:
             _origin,
             "URL",
             "where browsers reach the pages [its own address, if only this machine reaches it]",
+        ),
+    )
+    read_url: str | None = field(
+        default=None,
+        metadata=_as(
+            _url, "URL", "the read API's address as the pages show it [the address of the pages]"
         ),
     )
     oauth_base_url: str | None = field(

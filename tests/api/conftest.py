@@ -96,6 +96,7 @@ def desk() -> Desk:
         storage: Storage = storage,
         admin_token: str | None = admin_token,
         raises: bool = True,
+        read_url: str | None = None,
     ) -> TestClient:
         app = create_app(
             storage,
@@ -104,6 +105,7 @@ def desk() -> Desk:
             limits=limits,
             now=clock,
             observe=seen.append,
+            read_url=read_url,
         )
         return TestClient(app, raise_server_exceptions=raises)
 

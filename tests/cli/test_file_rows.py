@@ -44,6 +44,9 @@ def refused(data: bytes, format: Format | None = None, **options: Any) -> tuple[
         ("a.JSONL.gz", "ndjson"),
         ("a.json.gz", "json"),
         ("dir.json/a.CSV", "csv"),
+        ("a.xlsx", "xlsx"),
+        ("a.XLS", "xls"),
+        ("a.ods.gz", "ods"),
         ("-", None),
         ("a.txt", None),
         ("a.gz", None),
@@ -51,11 +54,6 @@ def refused(data: bytes, format: Format | None = None, **options: Any) -> tuple[
 )
 def test_the_name_tells_the_format(name: str, expected: str | None) -> None:
     assert format_of(name) == expected
-
-
-def test_spreadsheets_are_refused_by_name() -> None:
-    with pytest.raises(BadFile, match="save it as CSV"):
-        format_of("a.xlsx")
 
 
 # -- JSON -------------------------------------------------------------------------------------
@@ -191,7 +189,7 @@ def test_reserved_fields_stay_text() -> None:
     [
         (b"", None, "empty"),
         (b"# only\n\n", None, "empty"),
-        (b"aa,bb\n1,2\n\n3\n", 4, "1 cells, where the first row names 2"),
+        (b"aa,bb\n1,2\n\n3\n", 4, "1 cell, where the first row names 2"),
         (b"aa,bb\n1,2,3\n", 2, "3 cells"),
         (b"#\naa,b-b\n", 2, "column 2 can't be a field"),
         (b"aa,\n1,2\n", 1, "column 2 can't be a field"),
@@ -246,7 +244,7 @@ def test_without_a_fallback_only_json_is_guessed() -> None:
 
     assert len(read(b' {"aa": 1}')) == 1
     assert len(read(gzip.compress(b"[{}]"))) == 1
-    with pytest.raises(BadFile, match="say --format ndjson, json or csv") as caught:
+    with pytest.raises(BadFile, match="say --format ndjson, json, csv, xlsx, xls or ods") as caught:
         read(b"aa,bb\n1,2\n")
     assert caught.value.option == "format"
 

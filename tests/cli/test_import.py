@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,6 +22,7 @@ import pytest
 from backdrop.client import Client
 from tests.cli.scripted import ScriptedServer, scripted_server
 from tests.live import BACKDROP, Server, call, clean_environment, run
+from tests.sheets import MAKERS
 
 Make: TypeAlias = Callable[..., str]
 
@@ -195,12 +197,28 @@ def test_the_token_of_an_import_lasts_no_longer(server: Server, admin: Client, m
     assert len(_records(server, "tokenless")) == 5
 
 
+@pytest.mark.parametrize("kind", MAKERS)
+def test_spreadsheets_are_imported(server: Server, make: Make, kind: str) -> None:
+    make(f"sheets-{kind}")
+    table = [["_id", "day", "fee"], ["s1", date(2013, 1, 31), 27.0], ["s2", None, "007"]]
+    (server.folder / f"s.{kind}").write_bytes(MAKERS[kind](table, ("more", [["aa"]])))
+    done = server.run("import", f"sheets-{kind}", f"s.{kind}", "--timestamp", "day")
+    assert "s." + kind + ", line 3: there is no 'day' to become _timestamp" in done.stderr
+    done = server.run("import", f"sheets-{kind}", f"s.{kind}")
+    assert done.returncode == 0, done.stderr
+    assert "only the sheet 'Sheet' is read; 1 sheet is left out: 'more'" in done.stderr
+    assert _records(server, f"sheets-{kind}") == [
+        {"_id": "s1", "day": "2013-01-31", "fee": 27},
+        {"_id": "s2", "fee": "007"},
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["a.ndjson"], "make it with `backdrop bucket create no-such`"),
         (["a.ndjson", "none.csv"], "none.csv can't be read: No such file"),
-        (["a.xlsx"], "save it as CSV"),
+        (["none.xlsx"], "none.xlsx can't be read: No such file"),
         (["a.ndjson", "--format", "xml"], "--format must be one of ndjson"),
         (["a.ndjson", "--url", "http://127.0.0.1:9"], "no server at http://127.0.0.1:9"),
     ],

@@ -48,6 +48,7 @@ def test_every_setting_comes_from_each_place(tmp_path: Path) -> None:
         "metrics": True,
         "metrics_token": "m" * 8,
         "public_url": "https://example.org",
+        "read_url": "https://example.org/x",
         "oauth_base_url": "https://example.org/x",
         "oidc_discovery_url": "https://example.org/x?policy=y",
         "oauth_client_id": "i",

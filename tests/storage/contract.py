@@ -2032,6 +2032,18 @@ class StorageContract:
                 {"_id": "x", "aa": 0}
             ]
 
+    def test_held_ids_are_counted(self, storage: Storage) -> None:
+        assert storage.count_held("things", ["a"]) == 0
+        storage.save("things", batch(*({"_id": f"é{n}", "aa": n} for n in range(30_000))))
+        storage.delete("things", "é7")
+        with pytest.raises(NotFound):
+            storage.count_held("nothing", ["a"])
+        asked = [f"é{n}" for n in range(29_990, 30_010)] + ["é7", "é8", "", "'"]
+        for store in self.and_reopened(storage):
+            assert store.count_held("things", asked) == 11
+            assert store.count_held("things", [f"é{n}" for n in range(30_001)]) == 29_999
+            assert store.count_held("things", []) == 0
+
     # -- entries ----------------------------------------------------------------------------
 
     @pytest.fixture

@@ -30,7 +30,7 @@ from backdrop.domain.token import (
     hash_token,
     is_token,
 )
-from backdrop.domain.user import is_email, parse_user
+from backdrop.domain.user import User, is_email, parse_user
 from backdrop.errors import Conflict, InvalidSettings, NotFound, Problem
 from backdrop.schema import refuse_bad_schema
 from backdrop.storage.port import KNOWN_HASH, Storage
@@ -62,7 +62,7 @@ async def put_bucket(request: Request, site: Site) -> Response:
 
     def put(body: Body) -> Response:
         text, settings = _split_token(body)
-        bucket = _checked(name, settings, text)
+        bucket = checked_bucket(name, settings, text)
         existing = _existing(site.storage, name)
         if existing is not None and text is not None:
             raise _invalid("token", "a token can be given only when the bucket is created")
@@ -70,8 +70,8 @@ async def put_bucket(request: Request, site: Site) -> Response:
             raise Conflict(KNOWN_HASH)
         if existing is None:
             forget_bucket(site.storage, name)  # whose it was when there was one before
-        text = text or _new_text()
-        token = _new_token(text, name, TokenWish(scope="write", label="first token"), site.now())
+        text = text or new_text()
+        token = new_token(text, name, TokenWish(scope="write", label="first token"), site.now())
         if not site.storage.put_bucket(bucket, first_token=token):
             return json_answer(bucket.as_json())
         return json_answer(bucket.as_json() | {"token": text}, status=201, headers=_SHOWN_ONCE)
@@ -120,7 +120,7 @@ def _split_token(body: Body) -> tuple[Any, dict[str, Any]]:
     return settings.pop("token", None), settings
 
 
-def _checked(name: str, settings: Body, token: Any) -> Bucket:
+def checked_bucket(name: str, settings: Body, token: Any = None) -> Bucket:
     """The bucket of these settings. Raises InvalidSettings with every problem, the token's too."""
     problems = []
     if token is not None and not (isinstance(token, str) and is_token(token)):
@@ -159,8 +159,8 @@ async def post_token(request: Request, site: Site) -> Response:
     def make(body: Body) -> Response:
         site.storage.bucket(name)
         now = site.now()
-        text = _new_text()
-        token = _new_token(text, name, parse_token_wish(body, now), now)
+        text = new_text()
+        token = new_token(text, name, parse_token_wish(body, now), now)
         site.storage.add_token(token)
         answer = _token_json(token)
         del answer["last_used_at"]
@@ -212,11 +212,13 @@ def _parse_expiry(value: Any, now: datetime) -> datetime | None:
     return instant
 
 
-def _new_text() -> str:
+def new_text() -> str:
+    """The text of a token: 256 random bits."""
     return secrets.token_urlsafe(32)
 
 
-def _new_token(text: str, bucket: str, wish: TokenWish, now: datetime) -> Token:
+def new_token(text: str, bucket: str, wish: TokenWish, now: datetime) -> Token:
+    """What is kept of a token with that text."""
     return Token(
         id=secrets.token_hex(8),
         bucket=bucket,
@@ -254,19 +256,24 @@ async def set_user(request: Request, site: Site) -> Response:
     email = request.path_params["email"]
 
     def put(body: Body) -> Response:
-        user = parse_user(email, body)
-        known = {bucket.name for bucket in site.storage.buckets()}
-        unknown = [
-            _problem("buckets", f"there is no bucket {name!r}; make it first")
-            for name in user.buckets
-            if name not in known
-        ]
-        if unknown:
-            raise InvalidSettings(unknown[0].message, problems=unknown)
-        made = put_user(site.storage, user)
+        user, made = grant(site.storage, email, body)
         return json_answer(user.as_json(), status=201 if made else 200)
 
     return await _with_body(request, site, put)
+
+
+def grant(storage: Storage, email: str, body: Body) -> tuple[User, bool]:
+    """Keep a user; they, and whether they are new. Raises InvalidSettings with every problem."""
+    user = parse_user(email, body)
+    known = {bucket.name for bucket in storage.buckets()}
+    unknown = [
+        _problem("buckets", f"there is no bucket {name!r}; make it first")
+        for name in user.buckets
+        if name not in known
+    ]
+    if unknown:
+        raise InvalidSettings(unknown[0].message, problems=unknown)
+    return user, put_user(storage, user)
 
 
 async def delete_user(request: Request, site: Site) -> Response:

@@ -33,13 +33,14 @@ _OBJECT_EXPECTED = "one JSON object"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How many bytes a body may have, as it is sent and once it is unpacked; how many rows an
-    answer of groups, periods without records included; how many queries
+    """How many bytes a body may have, as it is sent and once it is unpacked, and a file that is
+    uploaded; how many rows an answer of groups, periods without records included; how many queries
     run at once, and how many bytes of answers are cached.
     """
 
     body_as_sent: int = 32 * MIB
     body_unpacked: int = 64 * MIB
+    upload: int = 50 * MIB
     most_rows: int = MOST_ROWS
     readers: int = 16
     cached_answers: int = 64 * MIB

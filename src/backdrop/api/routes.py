@@ -26,9 +26,12 @@ from backdrop.api.caching import AnswerCache
 from backdrop.api.middleware import trace
 from backdrop.errors import MethodNotAllowed, NotFound
 from backdrop.storage.port import Storage
+from backdrop.uploads.work import Uploads
 
 BUCKET = "/{bucket:bucket}"
 RECORD = BUCKET + "/{id:record_id}"
+UPLOAD = BUCKET + "/{id:upload}"
+"""One of the paths of `RECORD`, under which there is a page, too."""
 _SECOND_ADDRESS = "/data/{group:address}/{type:address}"
 
 
@@ -44,8 +47,11 @@ class Site:
     readers: CapacityLimiter
     """Queries at once: the other worker threads are left to writes and to `/_status`."""
     now: Callable[[], datetime]
+    uploads: Uploads
     https: bool = False
     """Whether browsers come over https, as the public address says: a proxy may end TLS."""
+    read_url: str | None = None
+    """Where the read API is reached, where that is not the address of the request."""
 
 
 Handler: TypeAlias = Callable[[Request, Site], Awaitable[Response]]
@@ -71,6 +77,10 @@ class _RecordId(StringConvertor):
     regex = r"(?s:.+)"
 
 
+class _Upload(StringConvertor):
+    regex = r"upload"
+
+
 def merge(*tables: Resources) -> Resources:
     """One table with the methods of all. Paths keep the order in which they first come."""
     merged: dict[str, dict[str, Handler]] = {}
@@ -85,6 +95,7 @@ def serve(resources: Resources, site: Site, *, lifespan: Lifespan) -> ASGIApp:
     register_url_convertor("bucket", _Bucket())
     register_url_convertor("address", _Address())
     register_url_convertor("record_id", _RecordId())
+    register_url_convertor("upload", _Upload())
     routes = [
         Route(address, endpoint=_Resource(path, handlers, site))
         for path, handlers in resources.items()

@@ -51,7 +51,7 @@ def import_(
     ] = 0,
     settings: Settings,
 ) -> None:
-    """Store the records of files: NDJSON, JSON or CSV, also packed with gzip (.gz).
+    """Store the records of files: NDJSON, JSON, CSV or spreadsheets, also packed with gzip (.gz).
 
     They are sent in batches; each is stored whole or not at all. Where no token is given, the admin
     token makes one that lasts as long as the import.

@@ -31,7 +31,7 @@ from backdrop.workers import STOP, run_workers
 
 _SERVER = ("host", "port", "store", "workers", "stop_seconds", "metrics", "metrics_token")
 _READING = ("max_rows", "max_cached")
-_WRITING = ("admin_token", "max_body", "max_unpacked", *SIGN_IN)
+_WRITING = ("admin_token", "max_body", "max_unpacked", "max_upload", "read_url", *SIGN_IN)
 _DEFAULT_PORTS = {"both": 3038, "read": 3038, "write": 3039}
 _FORCED = 130
 
@@ -133,11 +133,13 @@ def _app(
         limits=Limits(
             body_as_sent=settings.max_body,
             body_unpacked=settings.max_unpacked,
+            upload=settings.max_upload,
             most_rows=settings.max_rows,
             cached_answers=settings.max_cached,
         ),
         sign_in=sign_in,
         metrics=MetricsWish(token=metrics_token, worker=worker) if settings.metrics else None,
+        read_url=settings.read_url,
     )
 
 

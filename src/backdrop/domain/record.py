@@ -78,7 +78,7 @@ def _names(raw_rows: Sequence[Any]) -> Iterable[Any]:
             f"may have {MOST_FIELDS:,}: is something a field's name that should be a value?",
             code="too_many_fields",
         )
-    if len(names) * len(raw_rows) > _MOST_CELLS:
+    if len(names) * len(raw_rows) > MOST_CELLS:
         raise InvalidRecords(
             f"nothing was stored: {len(raw_rows):,} records of {len(names):,} different fields are "
             "too many for one batch: send them in smaller ones",
@@ -87,7 +87,7 @@ def _names(raw_rows: Sequence[Any]) -> Iterable[Any]:
     return names
 
 
-_MOST_CELLS = 20_000_000
+MOST_CELLS = 20_000_000
 """Records times different fields of a batch: about 300 MB while it is looked at."""
 
 

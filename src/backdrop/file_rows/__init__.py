@@ -1,8 +1,7 @@
-"""Files -> raw rows, one at a time: NDJSON, JSON and CSV, packed with gzip or not.
+"""Files -> raw rows, one at a time: NDJSON, JSON, CSV and spreadsheets, packed with gzip or not.
 
-A JSON value passes as the bytes it is written in, so that no type changes on the way. CSV cells
-become values by the rules of uploads (`cell_value`). Spreadsheets will join `READERS`, as another
-function from a file to rows.
+A JSON value passes as the bytes it is written in, so that no type changes on the way. The cells of
+tables become values by the rules of uploads (`table_rows`).
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import io
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain
 from pathlib import PurePath
 from typing import Literal, TypeAlias, get_args
@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias, get_args
 import msgspec
 
 from backdrop.domain.values import ID, TIMESTAMP
-from backdrop.file_rows.csv_rows import CsvTypes, cell_value, csv_file_rows, csv_rows
+from backdrop.file_rows.csv_rows import csv_file_rows, csv_rows
 from backdrop.file_rows.rows import (
     NOT_UTF8,
     BadFile,
@@ -29,6 +29,8 @@ from backdrop.file_rows.rows import (
     refuse_rename,
     say_nothing,
 )
+from backdrop.file_rows.sheet_rows import SheetFormat, sheet_file_rows, sheet_rows
+from backdrop.file_rows.table_rows import CsvTypes, cell_value
 
 __all__ = [
     "FORMATS",
@@ -37,13 +39,15 @@ __all__ = [
     "Format",
     "Remark",
     "Row",
+    "SheetFormat",
     "cell_value",
     "csv_rows",
     "format_of",
     "read_rows",
+    "sheet_rows",
 ]
 
-Format: TypeAlias = Literal["ndjson", "json", "csv"]
+Format: TypeAlias = Literal["ndjson", "json", "csv", "xlsx", "xls", "ods"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 MOST_DOCUMENT_BYTES = 256 * 2**20
@@ -54,14 +58,8 @@ _PEEK = 64 * 1024
 
 
 def format_of(name: str) -> Format | None:
-    """The format that a file's name tells, `.gz` or not; None where it tells none.
-
-    Raises BadFile for a spreadsheet.
-    """
-    suffix = PurePath(name.lower().removesuffix(".gz")).suffix
-    if suffix in (".xlsx", ".xls", ".ods"):
-        raise BadFile("spreadsheets can't be imported yet: save it as CSV")
-    return _SUFFIXES.get(suffix)
+    """The format that a file's name tells, `.gz` or not; None where it tells none."""
+    return _SUFFIXES.get(PurePath(name.lower().removesuffix(".gz")).suffix)
 
 
 _SUFFIXES: Mapping[str, Format] = {
@@ -69,6 +67,9 @@ _SUFFIXES: Mapping[str, Format] = {
     ".jsonl": "ndjson",
     ".json": "json",
     ".csv": "csv",
+    ".xlsx": "xlsx",
+    ".xls": "xls",
+    ".ods": "ods",
 }
 
 
@@ -226,4 +227,7 @@ READERS: Mapping[Format, Reader] = {
     "ndjson": _ndjson_rows,
     "json": _json_rows,
     "csv": csv_file_rows,
+    "xlsx": partial(sheet_file_rows, "xlsx"),
+    "xls": partial(sheet_file_rows, "xls"),
+    "ods": partial(sheet_file_rows, "ods"),
 }

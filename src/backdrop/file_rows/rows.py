@@ -24,12 +24,20 @@ def say_nothing(_: str) -> None:
 class BadFile(Exception):
     """The file can't be read on; `line` is where, counted from 1, if that is known.
 
-    `option` is the option of `backdrop import` that would mend it, if one would.
+    `column` is the letters of a spreadsheet's column, or a field. `option` is the option of
+    `backdrop import` that would mend it, if one would.
     """
 
-    def __init__(self, message: str, line: int | None = None, *, option: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        line: int | None = None,
+        *,
+        column: str | None = None,
+        option: str | None = None,
+    ) -> None:
         super().__init__(message)
-        self.message, self.line, self.option = message, line, option
+        self.message, self.line, self.column, self.option = message, line, column, option
 
 
 @dataclass(frozen=True, slots=True)

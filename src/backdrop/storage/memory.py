@@ -209,6 +209,11 @@ class MemoryStorage:
     def stored(self, bucket: str) -> Iterator[Reading]:
         yield _paged(self._matching(bucket, Query()))
 
+    def count_held(self, bucket: str, ids: Sequence[str]) -> int:
+        with self._lock:
+            records = self._shelf(bucket).records
+            return sum(one in records for one in ids)
+
     def groups(self, bucket: str, query: Query, *, most_rows: int) -> Groups:
         found: dict[tuple[Any, ...], list[Record]] = {}
         for record in self._matching(bucket, query):

@@ -179,6 +179,9 @@ class Storage(Protocol):
         grow with the number of records. The context's end frees what the reading holds.
         """
 
+    def count_held(self, bucket: str, ids: Sequence[str]) -> int:
+        """How many of these ids, which are all different, a record of the bucket has."""
+
     def stored(self, bucket: str) -> AbstractContextManager[Reading]:
         """All records in the order in which they were stored, in pages like those of `records`."""
 

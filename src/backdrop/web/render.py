@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import Scope
 
 from backdrop.api.errors import FAULT_CODE, status_of
@@ -20,6 +21,8 @@ from backdrop.errors import (
     Unauthorized,
 )
 from backdrop.web.sessions import Visitor
+from backdrop.web.shown import FILTERS
+from backdrop.web.static_files import static_url
 
 HEADERS = {
     "Cache-Control": "no-store",  # so that nothing is left to see after signing out
@@ -32,21 +35,34 @@ HEADERS = {
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("backdrop.web"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["static"] = static_url
+    environment.filters.update(FILTERS)
+    return environment
 
 
 def page(
-    template: str, *, visitor: Visitor | None = None, status: int = 200, **values: Any
+    template: str,
+    *,
+    visitor: Visitor | None = None,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    **values: Any,
 ) -> HTMLResponse:
     """The page that a template makes of the values. `visitor`: who is signed in, if anyone."""
     text = _environment().get_template(template).render(visitor=visitor, **values)
-    return HTMLResponse(text, status_code=status, headers=HEADERS)
+    return HTMLResponse(text, status_code=status, headers={**HEADERS, **(headers or {})})
+
+
+def moved(path: str) -> Response:
+    """To another page, which is asked for with GET."""
+    return RedirectResponse(path, status_code=303, headers=HEADERS)
 
 
 _WAYS_ON: Mapping[type[Exception], str] = {
@@ -58,12 +74,14 @@ _WAYS_ON: Mapping[type[Exception], str] = {
 """Errors after which signing in is what to do: the words of the link."""
 
 
-def error_page(error: Exception, *, request_id: str, path: str = "") -> Response:
+def error_page(error: Exception, *, request_id: str, scope: Scope) -> Response:
     """The page for a request that failed so. Of a fault of ours it tells no more than its id.
 
-    `path`: what was asked for, to come back to it after signing in.
+    A stranger who asks for a page is sent to sign in, and comes back to it then.
     """
-    status = status_of(error)
+    status, path = status_of(error), scope["path"]
+    if isinstance(error, Unauthorized) and scope["method"] in ("GET", "HEAD"):
+        return RedirectResponse(f"/_user/sign_in?next={quote(path)}", 303, headers=HEADERS)
     way_on = next((words for kind, words in _WAYS_ON.items() if isinstance(error, kind)), None)
     back = f"?next={quote(path)}" if isinstance(error, Unauthorized) else ""
     if not isinstance(error, BackdropError) or status == 500:
@@ -87,11 +105,16 @@ def error_page(error: Exception, *, request_id: str, path: str = "") -> Response
     )
 
 
+_is_upload = re.compile(
+    r"/(?:(?!data/)[a-z][a-z0-9_-]{1,63}|data/[A-Za-z0-9_-]{1,64}/[A-Za-z0-9_-]{1,64})/upload"
+).fullmatch
+
+
 def is_page(scope: Scope) -> bool:
     """Whether a request is for a page: then its errors are pages too."""
     path, method = scope["path"], scope["method"]
     return (
         path == "/_user"
         or path.startswith(("/_user/", "/_static/"))
-        or (path.endswith("/upload") and method in ("GET", "HEAD", "POST"))
+        or (method in ("GET", "HEAD", "POST") and _is_upload(path) is not None)
     )

@@ -12,6 +12,7 @@ from queue import Empty, LifoQueue
 from typing import Any, TypeVar
 
 import duckdb
+import pyarrow as pa
 
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.entry import Entry
@@ -21,7 +22,7 @@ from backdrop.domain.query import Query
 from backdrop.domain.shape import Groups
 from backdrop.domain.table import Records
 from backdrop.domain.token import Token
-from backdrop.domain.values import TIMESTAMP, Record
+from backdrop.domain.values import ID, TIMESTAMP, Record
 from backdrop.errors import NotFound, StorageUnavailable
 from backdrop.storage.duckdb.catalogue import Table, quoted
 from backdrop.storage.duckdb.columns import to_records
@@ -183,6 +184,19 @@ class DuckDBStorage:
             _run(cursor, next(statements))  # what can go wrong shows before the first page
             limit = table.records if query.limit is None else query.limit
             yield Reading(_pages(cursor, table, statements, limit), fields)
+
+    def count_held(self, bucket: str, ids: Sequence[str]) -> int:
+        with self._snapshot(bucket) as (cursor, table):
+            maybe = self._ids.maybe_held(table.name, ids) if table.records else []
+            if not maybe:
+                return 0
+            cursor.register("asked", pa.table({"id": pa.array(maybe, pa.string())}))
+            held = f"SELECT count(*) FROM {quoted(table.name)} WHERE {ID} IN (SELECT id FROM asked)"
+            try:
+                (count,) = cursor.execute(held).fetchall()[0]
+            finally:
+                cursor.unregister("asked")
+        return int(count)
 
     @contextmanager
     def stored(self, bucket: str) -> Iterator[Reading]:

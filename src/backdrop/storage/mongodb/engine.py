@@ -308,6 +308,14 @@ class MongoDBStorage:
             yield reading
 
     @asks
+    def count_held(self, bucket: str, ids: Sequence[str]) -> int:
+        def work(session: Session) -> int:
+            return sum(map(self._snapshot(bucket, session).count, chunks(ids)))
+
+        with self.connection.reading(work) as count:
+            return count
+
+    @asks
     def groups(self, bucket: str, query: Query, *, most_rows: int) -> Groups:
         def work(session: Session) -> Groups:
             return self._snapshot(bucket, session).groups(query, most_rows)

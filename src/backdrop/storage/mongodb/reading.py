@@ -71,6 +71,11 @@ class Snapshot:
         """The fields that the matching records have."""
         return sorted(row["_id"] for row in self._run(select_fields(query)))
 
+    def count(self, ids: Sequence[str]) -> int:
+        """How many of the ids a record has."""
+        asked = {"_id": {"$in": list(ids)}}
+        return self._shelf.count_documents(asked, session=self._session)
+
     def groups(self, query: Query, most_rows: int) -> Groups:
         ends = self._ends() if query.period or query.start or query.end else None
         natural = _reads_most(query, ends)

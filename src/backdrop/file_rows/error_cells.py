@@ -1,0 +1,206 @@
+"""Where a spreadsheet holds errors: calamine gives such cells as empty ones.
+
+Also where it holds formulas whose values were never worked out, which would pass for nothing. The
+text of the sheet is searched for what such cells look like; only where there is any, it is parsed.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
+from xml.parsers import expat
+from zipfile import ZipFile, ZipInfo
+
+from backdrop.file_rows.rows import BadFile
+from backdrop.file_rows.zipped import pieces
+
+ErrorCells: TypeAlias = Mapping[int, Mapping[int, str]]
+"""Row, from 1 -> column, from 0 -> what is wrong there, in words."""
+
+_MOST_FOUND = 1_000
+_OVERLAP = 200
+_NOT_WORKED_OUT = (
+    "holds a formula without its value: open the file in a spreadsheet program and save it again"
+)
+
+
+def error_cells_of_xlsx(data: bytes) -> ErrorCells:
+    """Of the first sheet that is shown."""
+    with ZipFile(io.BytesIO(data)) as archive:
+        part = _first_sheet(archive)
+        if part is None or not _occurs(_SUSPECT_IN_XLSX, pieces(archive, part)):
+            return {}
+        return _XlsxCells().found_in(pieces(archive, part))
+
+
+def error_cells_of_ods(data: bytes) -> ErrorCells:
+    """Of the first sheet that is shown."""
+    with ZipFile(io.BytesIO(data)) as archive:
+        part = archive.getinfo("content.xml")
+        if not _occurs(_SUSPECT_IN_ODS, pieces(archive, part)):
+            return {}
+        return _OdsCells().found_in(pieces(archive, part))
+
+
+_SUSPECT_IN_XLSX = re.compile(
+    rb"""\bt\s*=\s*["']e["']"""
+    rb"|(?:</(?:\w+:)?f>|<(?:\w+:)?f(?:\s[^<>]*)?/>)\s*(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v></|</)"
+)
+_SUSPECT_IN_ODS = re.compile(rb"""value-type\s*=\s*["']error|:formula\s*=""")
+_ERROR_TEXT = re.compile(
+    r"#(?:NULL!|DIV/0!|VALUE!|REF!|NAME\?|NUM!|N/A|SPILL!|CALC!)|Err:\d{3}"
+).fullmatch
+
+
+def _occurs(pattern: re.Pattern[bytes], found: Iterable[bytes]) -> bool:
+    before = b""
+    for piece in found:
+        if pattern.search(before + piece):
+            return True
+        before = piece[-_OVERLAP:]
+    return False
+
+
+class _Cells:
+    """What all formats share: an XML parser, and what was found so far."""
+
+    def __init__(self) -> None:
+        self.errors: dict[int, dict[int, str]] = {}
+        self.row, self.column, self.count = 0, -1, 0
+        self.text: list[str] | None = None
+
+    def found_in(self, xml: Iterable[bytes]) -> ErrorCells:
+        parser = expat.ParserCreate()
+        parser.buffer_text = True
+        parser.StartElementHandler = lambda name, given: self.start(_local(name), given)
+        parser.EndElementHandler = lambda name: self.end(_local(name))
+        parser.CharacterDataHandler = self.add_text
+        try:
+            for piece in xml:
+                parser.Parse(piece)
+                if self.count >= _MOST_FOUND:
+                    return self.errors
+            parser.Parse(b"", True)
+        except expat.ExpatError as error:
+            raise BadFile(f"the sheet can't be read: {error}") from None
+        return self.errors
+
+    def start(self, name: str, given: dict[str, str]) -> None:
+        raise NotImplementedError
+
+    def end(self, name: str) -> None:
+        raise NotImplementedError
+
+    def add_text(self, text: str) -> None:
+        if self.text is not None:
+            self.text.append(text)
+
+    def add(self, words: str) -> None:
+        self.errors.setdefault(self.row, {})[self.column] = words
+        self.count += 1
+
+
+class _XlsxCells(_Cells):
+    kind, has_formula, value = "n", False, ""
+
+    def start(self, name: str, given: dict[str, str]) -> None:
+        if name == "row":
+            self.row = int(given["r"]) if "r" in given else self.row + 1
+            self.column = -1
+        elif name == "c":
+            place = given.get("r")
+            self.column = _column_of(place) if place else self.column + 1
+            self.kind, self.has_formula, self.value = given.get("t", "n"), False, ""
+        elif name == "f":
+            self.has_formula = True
+        elif name == "v":
+            self.text = []
+
+    def end(self, name: str) -> None:
+        if name == "v":
+            self.value, self.text = "".join(self.text or ()), None
+        elif name == "c" and self.kind == "e":
+            self.add(f"holds the error {self.value[:20] or 'of a formula'}")
+        elif name == "c" and self.has_formula and not self.value and self.kind != "str":
+            self.add(_NOT_WORKED_OUT)
+
+
+class _OdsCells(_Cells):
+    sheets, repeated, rows_repeated, suspect, declared = 0, 1, 1, False, False
+
+    def start(self, name: str, given: dict[str, str]) -> None:
+        if name == "table":
+            self.sheets += 1
+        elif self.sheets == 1 and name == "table-row":
+            self.row += self.rows_repeated
+            self.rows_repeated = _repeated(given, "table:number-rows-repeated")
+            self.column, self.repeated = -1, 1
+        elif self.sheets == 1 and name in ("table-cell", "covered-table-cell"):
+            self.column += self.repeated
+            self.repeated = _repeated(given, "table:number-columns-repeated")
+            self.declared = given.get("calcext:value-type") == "error"
+            self.suspect = self.declared or "table:formula" in given
+            self.text = []
+
+    def end(self, name: str) -> None:
+        if self.sheets == 1 and name in ("table-cell", "covered-table-cell"):
+            text = "".join(self.text or ()).strip()
+            if self.declared or (self.suspect and _ERROR_TEXT(text)):
+                self.add(f"holds the error {text[:20]}")
+            self.text = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.row, self.rows_repeated = 0, 1
+
+
+def _repeated(given: Mapping[str, str], name: str) -> int:
+    number = given.get(name, "1")
+    return int(number) if number.isdecimal() and len(number) < 9 else 1
+
+
+def _column_of(place: str) -> int:
+    column = 0
+    for letter in place:
+        if not letter.isalpha():
+            break
+        column = column * 26 + ord(letter.upper()) - ord("A") + 1
+    return column - 1
+
+
+def _local(name: str) -> str:
+    return name.rpartition(":")[2]
+
+
+def _first_sheet(archive: ZipFile) -> ZipInfo | None:
+    """The part of the first sheet that is shown, as the workbook and its relations name it."""
+    sheets: list[tuple[str, bool]] = []
+    targets: dict[str, str] = {}
+
+    def sheet(name: str, given: dict[str, str]) -> None:
+        if _local(name) == "sheet":
+            number = next((value for key, value in given.items() if _local(key) == "id"), "")
+            sheets.append((number, given.get("state", "visible") == "visible"))
+
+    def relation(name: str, given: dict[str, str]) -> None:
+        if _local(name) == "Relationship":
+            targets[given.get("Id", "")] = given.get("Target", "")
+
+    names = {part.filename.lower(): part for part in archive.infolist()}
+    for path, handler in (("xl/workbook.xml", sheet), ("xl/_rels/workbook.xml.rels", relation)):
+        if path in names:
+            _parse(pieces(archive, names[path]), handler)
+    shown = [number for number, visible in sheets if visible] or [number for number, _ in sheets]
+    tables = (targets.get(number, "").lower() for number in shown)
+    target = next((one for one in tables if "worksheets" in one), "")
+    path = target.lstrip("/") if target.startswith("/") else f"xl/{target}"
+    return names.get(path)
+
+
+def _parse(xml: Iterable[bytes], start: Callable[[str, dict[str, str]], Any]) -> None:
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = start
+    for piece in xml:
+        parser.Parse(piece)

@@ -1,0 +1,79 @@
+"""What a form sends: its fields, and a file that is kept on disk while it comes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from backdrop.errors import BodyTooLarge, InvalidBody
+
+MOST_FIELDS_BYTES = 256 * 2**10
+"""Of all fields that are no file."""
+_MOST_FIELDS = 2_000
+_PASSED_OVER = 4
+
+
+async def read_form(
+    request: Request, *, most_bytes: int = MOST_FIELDS_BYTES, most_files: int = 0
+) -> FormData:
+    """The form's fields and files. Whoever asks for files closes it.
+
+    What is too large is read to its end, and not kept: a browser shows no answer before that.
+    Raises BodyTooLarge, or InvalidBody for what is no form.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    stream = _bounded(request, most_bytes)
+    try:
+        if kind == "multipart/form-data":
+            parser = MultiPartParser(
+                request.headers,
+                stream,
+                max_files=most_files,
+                max_fields=_MOST_FIELDS,
+                max_part_size=MOST_FIELDS_BYTES,
+            )
+            return await parser.parse()
+        if kind == "application/x-www-form-urlencoded":
+            return await FormParser(
+                request.headers,
+                stream,
+                max_fields=_MOST_FIELDS,
+                max_part_size=MOST_FIELDS_BYTES,
+            ).parse()
+    except MultiPartException as error:
+        raise InvalidBody(f"this form can't be read: {error.message}") from None
+    raise InvalidBody("this is not a form: expected the content type multipart/form-data")
+
+
+def sent_file(form: FormData, name: str) -> UploadFile | None:
+    """The file of that field; None where none was chosen."""
+    found = form.get(name)
+    return found if isinstance(found, UploadFile) and found.filename else None
+
+
+def text_of(form: FormData, name: str) -> str:
+    """The field's text, without blanks around it; empty where it is missing."""
+    found = form.get(name)
+    return found.strip() if isinstance(found, str) else ""
+
+
+async def _bounded(request: Request, most_bytes: int) -> AsyncGenerator[bytes, None]:
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size <= most_bytes:
+            yield part
+        elif size > most_bytes * _PASSED_OVER:
+            break
+    if size > most_bytes:
+        raise BodyTooLarge(
+            f"this is larger than the {_in_words(most_bytes)} that can be sent at once: split it "
+            "into smaller files"
+        )
+
+
+def _in_words(size: int) -> str:
+    return f"{size // 2**20:,} MiB" if size >= 2**20 else f"{size // 2**10:,} KiB"
