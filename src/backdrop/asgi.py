@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias
 
+import anyio
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from starlette.responses import Response
 from starlette.types import ASGIApp, Scope
 
 from backdrop import __version__
-from backdrop.api import admin_app, read_app, write_app
+from backdrop.api import admin_app, audit_app, read_app, write_app
 from backdrop.api import metrics as metrics_app
 from backdrop.api.body import Limits
 from backdrop.api.caching import AnswerCache
@@ -24,7 +25,8 @@ from backdrop.api.metrics import MetricsWish, measuring
 from backdrop.api.middleware import Cors, ErrorAnswers, Observed
 from backdrop.api.routes import Resources, Site, merge, serve
 from backdrop.domain.token import hash_token
-from backdrop.observe import Metrics, Observation, Observe, Started, json_lines
+from backdrop.errors import BackdropError
+from backdrop.observe import Metrics, Observation, Observe, ServerFault, Started, json_lines
 from backdrop.storage.port import Storage
 from backdrop.uploads.work import Uploads
 from backdrop.web import admin_pages, bucket_pages, static_files, upload_pages
@@ -34,7 +36,7 @@ from backdrop.web.sign_in import resources as sign_in_resources
 
 Apis: TypeAlias = Literal["both", "read", "write"]
 
-_WRITE = merge(write_app.RESOURCES, admin_app.RESOURCES)
+_WRITE = merge(write_app.RESOURCES, admin_app.RESOURCES, audit_app.RESOURCES)
 _RESOURCES: Mapping[Apis, Resources] = {
     "both": merge(read_app.RESOURCES, _WRITE),
     "read": read_app.RESOURCES,
@@ -66,6 +68,7 @@ def create_app(
     sign_in: SignIn | None = None,
     read_url: str | None = None,
     metrics: MetricsWish | None = None,
+    audited_for: timedelta = timedelta(days=90),
 ) -> ASGIApp:
     """The application that serves the APIs over `storage`, which stays the caller's to close.
 
@@ -74,12 +77,13 @@ def create_app(
 
     Without an `admin_token` nobody passes the admin API's door. Raises ValueError for one that no
     header could carry. `observe` writes JSON lines to stderr if nothing else is given. There are
-    metrics where `metrics` asks for them.
+    metrics where `metrics` asks for them. What the audit log has is forgotten after `audited_for`,
+    by the write API.
     """
     metrics_token = metrics.token if metrics else None
-    for token in (admin_token, metrics_token):
+    for name, token in {"admin": admin_token, "metrics": metrics_token}.items():
         if token is not None and not _can_be_sent(token):
-            raise ValueError("a token must be printable ASCII characters without blanks")
+            raise ValueError(f"the {name} token must be printable ASCII characters without blanks")
     observe = observe or json_lines()
     limits = limits or Limits()
     sign_in = sign_in or SignIn()
@@ -106,7 +110,11 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: ASGIApp) -> AsyncIterator[None]:
         observe(Started(apis=apis, version=__version__))
-        yield
+        async with anyio.create_task_group() as group:
+            if apis != "read":
+                group.start_soon(_prune_audit, storage, now, audited_for, observe)
+            yield
+            group.cancel_scope.cancel()
         await run_sync(uploads.close)
 
     resources = described(served, title=_TITLES[apis])
@@ -118,6 +126,21 @@ def create_app(
     answered = ErrorAnswers(routed, answer=answer, observe=observe)
     open_to_pages = Cors(answered, applies=_CORS_APPLIES[apis])
     return Observed(open_to_pages, observe=observe)
+
+
+async def _prune_audit(
+    storage: Storage, now: Callable[[], datetime], kept_for: timedelta, observe: Observe
+) -> None:
+    while True:
+        try:
+            await run_sync(storage.prune_audit, now() - kept_for)
+        except BackdropError as error:  # the store is away: the next time will do
+            observe(ServerFault(request_id=_PRUNING, exception=error))
+        await anyio.sleep(_PRUNED_EVERY.total_seconds())
+
+
+_PRUNED_EVERY = timedelta(hours=1)
+_PRUNING = "pruning_the_audit_log"
 
 
 def _both(first: Observe, second: Observe) -> Observe:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+from backdrop.domain.audit import Act, Action
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.record import parse_patch, parse_records
 from backdrop.domain.table import joined
@@ -29,21 +30,31 @@ class Receipt:
 
 
 def ingest(
-    storage: Storage, bucket: Bucket, raw_rows: Sequence[Any], *, replace: bool = False
+    storage: Storage,
+    bucket: Bucket,
+    raw_rows: Sequence[Any],
+    *,
+    replace: bool = False,
+    by: str | None = None,
 ) -> Receipt:
     """Check all the rows and store them in one step, as the bucket's whole contents if `replace`.
 
+    The audit log says `by` whom, if that is given.
     Raises InvalidRecords, with every row's problems, or StorageUnavailable; then nothing is stored.
     """
     records = parse_records(raw_rows, bucket, new_ids=_new_ids(), schema_check=schema_check(bucket))
     if replace:
-        storage.replace(bucket.name, records)
+        act = _act(by, "records_replaced", bucket, records.received)
+        storage.replace(bucket.name, records, act=act)
     elif len(records):
-        storage.save(bucket.name, records)
+        act = _act(by, "records_stored", bucket, records.received)
+        storage.save(bucket.name, records, act=act)
     return Receipt(records.received)
 
 
-def ingest_parts(storage: Storage, bucket: Bucket, parts: Iterable[Sequence[Any]]) -> Receipt:
+def ingest_parts(
+    storage: Storage, bucket: Bucket, parts: Iterable[Sequence[Any]], *, by: str | None = None
+) -> Receipt:
     """Check the rows part by part, and store them all in one step, as `ingest` does.
 
     What is large is never held as rows, and no other request waits for a check of all of it.
@@ -56,19 +67,31 @@ def ingest_parts(storage: Storage, bucket: Bucket, parts: Iterable[Sequence[Any]
         return Receipt(0, 0)
     records = joined(checked)
     replaced = 0 if records.ids_are_new else storage.count_held(bucket.name, records.ids)
-    storage.save(bucket.name, records)
+    act = _act(by, "records_stored", bucket, records.received)
+    storage.save(bucket.name, records, act=act)
     return Receipt(records.received, replaced)
 
 
-def ingest_patch(storage: Storage, bucket: Bucket, record_id: str, raw: Any) -> Receipt:
+def ingest_patch(
+    storage: Storage, bucket: Bucket, record_id: str, raw: Any, *, by: str | None = None
+) -> Receipt:
     """Merge the raw row's fields into one record. Raises NotFound too."""
     check = schema_check(bucket)
     storage.update(
         bucket.name,
         record_id,
         lambda stored: parse_patch(stored, raw, bucket, schema_check=check),
+        act=_act(by, "record_changed", bucket, 1, _id=record_id),
     )
     return Receipt(1)
+
+
+def _act(
+    by: str | None, action: Action, bucket: Bucket, records: int, **details: str
+) -> Act | None:
+    if by is None:
+        return None
+    return Act(by=by, action=action, bucket=bucket.name, records=records, details=details)
 
 
 def _new_ids() -> Iterator[str]:

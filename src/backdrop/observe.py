@@ -1,8 +1,8 @@
 """What can be observed of a running Backdrop, as data, and the one place that renders it.
 
 No observation holds a token, a header's value or a query string: what isn't there can't be logged.
-What happens is rendered as log lines (`json_lines`) and counted (`Metrics`). What lasts, `Measured`,
-is read when somebody asks for the metrics.
+What happens is rendered as log lines (`json_lines`) and counted (`Metrics`); what lasts is measured
+when somebody asks for the metrics.
 """
 
 from __future__ import annotations

@@ -200,6 +200,10 @@ class Settings:
         default=64 * 2**20,
         metadata=_as(_size, "SIZE", "room for recent answers, kept in memory"),
     )
+    audit_days: int = field(
+        default=90,
+        metadata=_as(_whole(1, 36_500), "N", "days after which the audit log forgets"),
+    )
     metrics: bool = field(
         default=False,
         metadata=_as(_flag, None, "answer /_metrics, for Prometheus, to who has the token"),

@@ -143,6 +143,11 @@ def _operation(operation: Operation, name: str) -> Json:
     }
     if operation.access == "reader":
         described["parameters"] = [*_query_parameters(), _IF_NONE_MATCH]
+    if operation.parameters:
+        described["parameters"] = [
+            {"name": name, "in": "query", "description": words, "schema": schema}
+            for name, (schema, words) in operation.parameters.items()
+        ]
     if operation.access != "anyone":
         needed: list[Json] = [{_TOKENS[operation.access][0]: []}]
         described["security"] = [{}, *needed] if operation.access == "reader" else needed

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from backdrop.api.audit_app import PARAMETERS as AUDIT_PARAMETERS
 from backdrop.api.encode import CSV, JSON
+from backdrop.api.schemas import Schema
 from backdrop.observe import METRICS_TYPE
 
 Access: TypeAlias = Literal["anyone", "reader", "writer", "admin"]
@@ -28,6 +30,8 @@ class Operation:
     body_examples: Mapping[str, object] = field(default_factory=dict)
     queries: Mapping[str, str] = field(default_factory=dict)
     """Query strings that work on the flights of the demo: what they ask -> the string."""
+    parameters: Mapping[str, tuple[Schema, str]] = field(default_factory=dict)
+    """Of the query, where it does not read a bucket: name -> what it takes, in words too."""
     answers: Mapping[int, Mapping[str, str]]
     errors: tuple[int, ...] = ()
 
@@ -224,6 +228,17 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         access="admin",
         answers={200: {JSON: "Done"}},
         errors=(401, 403, 404, 503),
+    ),
+    ("/_audit", "GET"): Operation(
+        name="audit",
+        group="Audit",
+        summary="Who did what, the newest first",
+        description="Every write, change of settings, token and user. An entry is kept in one step "
+        "with what it tells of.",
+        access="admin",
+        parameters={name: one[1:] for name, one in AUDIT_PARAMETERS.items()},
+        answers={200: {JSON: "Audit"}},
+        errors=(400, 401, 403, 503),
     ),
     ("/_status", "GET"): Operation(
         name="status",

@@ -6,12 +6,13 @@ from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette.responses import Response
 
-from backdrop.api.auth import looked_up, writable_bucket
+from backdrop.api.auth import looked_up, writer
 from backdrop.api.body import parse_row, parse_rows, read_records_body, unpack
 from backdrop.api.encode import json_answer
 from backdrop.api.middleware import trace
 from backdrop.api.routes import BUCKET, RECORD, Resources, Site
 from backdrop.api.status import get_status
+from backdrop.domain.audit import Act
 from backdrop.ingest import Receipt, ingest, ingest_patch
 
 
@@ -24,31 +25,39 @@ async def put_records(request: Request, site: Site) -> Response:
 
 
 async def _store(request: Request, site: Site, *, replace: bool) -> Response:
-    bucket = await looked_up(writable_bucket, request, site)
+    bucket, by = await looked_up(writer, request, site)
     body = await read_records_body(request, site.limits)
 
     def store() -> Receipt:
         rows = parse_rows(unpack(body, site.limits))
-        return ingest(site.storage, bucket, rows, replace=replace)
+        return ingest(site.storage, bucket, rows, replace=replace, by=by)
 
     return _answer(await run_sync(store), request)
 
 
 async def patch_record(request: Request, site: Site) -> Response:
-    bucket = await looked_up(writable_bucket, request, site)
+    bucket, by = await looked_up(writer, request, site)
     body = await read_records_body(request, site.limits)
 
     def merge() -> Receipt:
         row = parse_row(unpack(body, site.limits))
-        return ingest_patch(site.storage, bucket, request.path_params["id"], row)
+        return ingest_patch(site.storage, bucket, request.path_params["id"], row, by=by)
 
     return _answer(await run_sync(merge), request)
 
 
 async def delete_record(request: Request, site: Site) -> Response:
     def remove() -> None:
-        bucket = writable_bucket(request, site)
-        site.storage.delete(bucket.name, request.path_params["id"])
+        bucket, by = writer(request, site)
+        record_id = request.path_params["id"]
+        act = Act(
+            by=by,
+            action="record_removed",
+            bucket=bucket.name,
+            records=1,
+            details={"_id": record_id},
+        )
+        site.storage.delete(bucket.name, record_id, act=act)
 
     await run_sync(remove)
     return json_answer({"status": "ok"})

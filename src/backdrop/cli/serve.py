@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -31,7 +31,15 @@ from backdrop.workers import STOP, run_workers
 
 _SERVER = ("host", "port", "store", "workers", "stop_seconds", "metrics", "metrics_token")
 _READING = ("max_rows", "max_cached")
-_WRITING = ("admin_token", "max_body", "max_unpacked", "max_upload", "read_url", *SIGN_IN)
+_WRITING = (
+    "admin_token",
+    "audit_days",
+    "max_body",
+    "max_unpacked",
+    "max_upload",
+    "read_url",
+    *SIGN_IN,
+)
 _DEFAULT_PORTS = {"both": 3038, "read": 3038, "write": 3039}
 _FORCED = 130
 
@@ -138,6 +146,7 @@ def _app(
             cached_answers=settings.max_cached,
         ),
         sign_in=sign_in,
+        audited_for=timedelta(days=settings.audit_days),
         metrics=MetricsWish(token=metrics_token, worker=worker) if settings.metrics else None,
         read_url=settings.read_url,
     )

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from backdrop.domain.audit import Act, AuditEntry
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.entry import Entry
 from backdrop.domain.query import Equals, Filter, Query, Reduction
@@ -30,6 +31,7 @@ from backdrop.storage.port import (
     Reading,
     Restore,
     address_taken,
+    audit_number,
     no_record,
     no_token,
     not_a_number,
@@ -60,6 +62,8 @@ class MemoryStorage:
         self._lock = threading.RLock()
         self._shelves: dict[str, _Shelf] = {}
         self._entries: dict[tuple[str, str], Entry] = {}
+        self._audit: list[AuditEntry] = []
+        self._noted = 0
         self._version = time.time_ns()  # so that no version comes again after a restart
 
     # -- buckets ----------------------------------------------------------------------------
@@ -77,13 +81,16 @@ class MemoryStorage:
                 return bucket
         raise NotFound(not_found(f"{data_group}/{data_type}"))
 
-    def put_bucket(self, bucket: Bucket, *, first_token: Token | None = None) -> bool:
+    def put_bucket(
+        self, bucket: Bucket, *, first_token: Token | None = None, act: Act | None = None
+    ) -> bool:
         with self._lock:
             self._refuse_taken(bucket)
             shelf = self._shelves.get(bucket.name)
             if shelf is not None:
                 shelf.bucket = bucket
                 self._changed(shelf)
+                self._note(act)
                 return False
             shelf = _Shelf(bucket, 0)
             if first_token is not None:
@@ -91,18 +98,22 @@ class MemoryStorage:
                 shelf.tokens[first_token.id] = first_token
             self._changed(shelf)
             self._shelves[bucket.name] = shelf
+            self._note(act.instead("bucket_created") if act else None)
             return True
 
-    def change_bucket(self, name: str, change: Callable[[Bucket], Bucket]) -> Bucket:
+    def change_bucket(
+        self, name: str, change: Callable[[Bucket], Bucket], *, act: Act | None = None
+    ) -> Bucket:
         with self._lock:
             bucket = change(self.bucket(name))
-            self.put_bucket(bucket)
+            self.put_bucket(bucket, act=act)
             return bucket
 
-    def drop_bucket(self, name: str) -> None:
+    def drop_bucket(self, name: str, *, act: Act | None = None) -> None:
         with self._lock:
             self._shelf(name)
             del self._shelves[name]
+            self._note(act)
 
     def state(self, name: str) -> BucketState:
         with self._lock:
@@ -115,16 +126,18 @@ class MemoryStorage:
         with self._lock:
             return sorted(self._shelf(bucket).tokens.values(), key=lambda t: (t.created_at, t.id))
 
-    def add_token(self, token: Token) -> None:
+    def add_token(self, token: Token, *, act: Act | None = None) -> None:
         with self._lock:
             shelf = self._shelf(token.bucket)
             self._refuse_known(token)
             shelf.tokens[token.id] = token
+            self._note(act)
 
-    def drop_token(self, bucket: str, token_id: str) -> None:
+    def drop_token(self, bucket: str, token_id: str, *, act: Act | None = None) -> None:
         with self._lock:
             if self._shelf(bucket).tokens.pop(token_id, None) is None:
                 raise NotFound(no_token(bucket, token_id))
+            self._note(act)
 
     def token(self, token_hash: str) -> Token | None:
         with self._lock:
@@ -143,15 +156,16 @@ class MemoryStorage:
 
     # -- writing ----------------------------------------------------------------------------
 
-    def save(self, bucket: str, records: Records) -> None:
+    def save(self, bucket: str, records: Records, *, act: Act | None = None) -> None:
         with self._lock:
             shelf = self._shelf(bucket)
             refuse_too_many_fields(*shelf.records.values(), records.columns)
             for record in records.rows:
                 _put(shelf, record)
             self._written(shelf)
+            self._note(act)
 
-    def replace(self, bucket: str, records: Records) -> None:
+    def replace(self, bucket: str, records: Records, *, act: Act | None = None) -> None:
         with self._lock:
             shelf = self._shelf(bucket)
             refuse_too_many_fields(records.columns)
@@ -159,8 +173,16 @@ class MemoryStorage:
             for record in records.rows:
                 _put(shelf, record)
             self._written(shelf)
+            self._note(act)
 
-    def update(self, bucket: str, record_id: str, change: Callable[[Record], Record]) -> None:
+    def update(
+        self,
+        bucket: str,
+        record_id: str,
+        change: Callable[[Record], Record],
+        *,
+        act: Act | None = None,
+    ) -> None:
         with self._lock:
             shelf = self._shelf(bucket)
             if record_id not in shelf.records:
@@ -169,13 +191,15 @@ class MemoryStorage:
             refuse_too_many_fields(*shelf.records.values(), changed)
             _put(shelf, changed)
             self._written(shelf)
+            self._note(act)
 
-    def delete(self, bucket: str, record_id: str) -> None:
+    def delete(self, bucket: str, record_id: str, *, act: Act | None = None) -> None:
         with self._lock:
             shelf = self._shelf(bucket)
             if shelf.records.pop(record_id, None) is None:
                 raise NotFound(no_record(bucket, record_id))
             self._written(shelf)
+            self._note(act)
 
     @contextmanager
     def restoring(
@@ -238,10 +262,11 @@ class MemoryStorage:
 
     # -- entries ----------------------------------------------------------------------------
 
-    def put_entry(self, entry: Entry) -> None:
+    def put_entry(self, entry: Entry, *, act: Act | None = None) -> None:
         with self._lock:
             self._entries = {key: one for key, one in self._entries.items() if self._holds(one)}
             self._entries[entry.kind, entry.key] = entry
+            self._note(act)
 
     def entry(self, kind: str, key: str) -> Entry | None:
         with self._lock:
@@ -258,11 +283,30 @@ class MemoryStorage:
             found = [entry for entry in self._entries.values() if entry.expires_at is None]
         return sorted(found, key=lambda entry: (entry.kind, entry.key))
 
-    def take_entry(self, kind: str, key: str) -> Entry | None:
+    def take_entry(self, kind: str, key: str, *, act: Act | None = None) -> Entry | None:
         with self._lock:
             found = self.entry(kind, key)
             self._entries.pop((kind, key), None)
+            self._note(act if found else None)
             return found
+
+    # -- the audit log ----------------------------------------------------------------------
+
+    def audit(
+        self, *, bucket: str | None = None, before: str | None = None, limit: int
+    ) -> list[AuditEntry]:
+        until = self._noted + 1 if before is None else audit_number(before)
+        with self._lock:
+            found = [
+                entry
+                for entry in reversed(self._audit)
+                if (bucket is None or entry.act.bucket == bucket) and int(entry.id) < until
+            ]
+        return found[:limit]
+
+    def prune_audit(self, before: datetime) -> None:
+        with self._lock:
+            self._audit = [entry for entry in self._audit if entry.at >= before]
 
     # -- the store itself -------------------------------------------------------------------
 
@@ -300,6 +344,11 @@ class MemoryStorage:
     def _refuse_known(self, token: Token) -> None:
         if self.token(token.hash) is not None:
             raise Conflict(KNOWN_HASH)
+
+    def _note(self, act: Act | None) -> None:
+        if act is not None:
+            self._noted += 1
+            self._audit.append(AuditEntry(str(self._noted), self._clock(), act))
 
     def _changed(self, shelf: _Shelf) -> None:
         self._version += 1

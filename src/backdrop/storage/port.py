@@ -16,6 +16,7 @@ from datetime import datetime
 from itertools import chain
 from typing import Protocol, TypeAlias
 
+from backdrop.domain.audit import Act, AuditEntry
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.entry import Entry
 from backdrop.domain.query import Query
@@ -75,6 +76,9 @@ class Reading(Iterator[Sequence[Record]]):
 class Storage(Protocol):
     """A store. Methods that take a bucket's name raise NotFound where there is no such bucket.
 
+    Those that take an `act` keep it in the audit log where they do what they are asked to: in the
+    same step, so that there is no change without its entry, and no entry without its change.
+
     Those that write records raise InvalidRecords (code `too_many_fields`) where the bucket would
     have more than `MOST_FIELDS`.
 
@@ -95,22 +99,27 @@ class Storage(Protocol):
     def bucket_at(self, data_group: str, data_type: str) -> Bucket:
         """The bucket of that second address; NotFound where there is none."""
 
-    def put_bucket(self, bucket: Bucket, *, first_token: Token | None = None) -> bool:
+    def put_bucket(
+        self, bucket: Bucket, *, first_token: Token | None = None, act: Act | None = None
+    ) -> bool:
         """Make the bucket, with its first token, or replace the settings of the one there is.
 
-        Returns whether it was made. `first_token` is kept only where it was. Raises Conflict where
-        another bucket has the same `address`, or where another token has the same hash.
+        Returns whether it was made. `first_token` is kept only where it was, and then the act is
+        kept as `bucket_created`. Raises Conflict where another bucket has the same `address`, or
+        where another token has the same hash.
         """
 
-    def change_bucket(self, name: str, change: Callable[[Bucket], Bucket]) -> Bucket:
+    def change_bucket(
+        self, name: str, change: Callable[[Bucket], Bucket], *, act: Act | None = None
+    ) -> Bucket:
         """Replace the settings by what `change` makes of them, with no change of them in between.
 
         Returns the bucket as it then is. `change` may be called more than once, and what it raises
         is raised; it keeps the name. Raises Conflict as `put_bucket` does.
         """
 
-    def drop_bucket(self, name: str) -> None:
-        """Remove the bucket with its records, settings and tokens."""
+    def drop_bucket(self, name: str, *, act: Act | None = None) -> None:
+        """Remove the bucket with its records, settings and tokens. Its audit log stays."""
 
     def state(self, name: str) -> BucketState:
         """The bucket with its version, its number of records, and when it was last written."""
@@ -120,10 +129,10 @@ class Storage(Protocol):
     def tokens(self, bucket: str) -> list[Token]:
         """The bucket's tokens, the oldest first."""
 
-    def add_token(self, token: Token) -> None:
+    def add_token(self, token: Token, *, act: Act | None = None) -> None:
         """Keep one more token. Raises Conflict where another token has the same hash."""
 
-    def drop_token(self, bucket: str, token_id: str) -> None:
+    def drop_token(self, bucket: str, token_id: str, *, act: Act | None = None) -> None:
         """Revoke a token. Raises NotFound where the bucket has no such token."""
 
     def token(self, token_hash: str) -> Token | None:
@@ -134,23 +143,30 @@ class Storage(Protocol):
 
     # -- writing ----------------------------------------------------------------------------
 
-    def save(self, bucket: str, records: Records) -> None:
+    def save(self, bucket: str, records: Records, *, act: Act | None = None) -> None:
         """Store all the records, or none. One whose `_id` exists replaces that record whole.
 
         Saved records count as stored now, in the order given, whether new or replacing.
         """
 
-    def replace(self, bucket: str, records: Records) -> None:
+    def replace(self, bucket: str, records: Records, *, act: Act | None = None) -> None:
         """Make the records all that the bucket holds, in one step for every reader."""
 
-    def update(self, bucket: str, record_id: str, change: Callable[[Record], Record]) -> None:
+    def update(
+        self,
+        bucket: str,
+        record_id: str,
+        change: Callable[[Record], Record],
+        *,
+        act: Act | None = None,
+    ) -> None:
         """Replace one record by what `change` makes of it, with no write of it in between.
 
         `change` may be called more than once, and what it raises is raised; it keeps the `_id`.
         Raises NotFound where there is no such record. The record counts as stored now.
         """
 
-    def delete(self, bucket: str, record_id: str) -> None:
+    def delete(self, bucket: str, record_id: str, *, act: Act | None = None) -> None:
         """Remove one record. Raises NotFound where there is none."""
 
     def restoring(
@@ -196,7 +212,7 @@ class Storage(Protocol):
 
     # -- entries ----------------------------------------------------------------------------
 
-    def put_entry(self, entry: Entry) -> None:
+    def put_entry(self, entry: Entry, *, act: Act | None = None) -> None:
         """Keep an entry, in place of one of the same kind and key."""
 
     def entry(self, kind: str, key: str) -> Entry | None:
@@ -208,8 +224,23 @@ class Storage(Protocol):
     def lasting_entries(self) -> list[Entry]:
         """Every entry of any kind that does not expire, by kind and key."""
 
-    def take_entry(self, kind: str, key: str) -> Entry | None:
+    def take_entry(self, kind: str, key: str, *, act: Act | None = None) -> Entry | None:
         """Remove the entry and return it: of several who take it, one gets it."""
+
+    # -- the audit log ----------------------------------------------------------------------
+
+    def audit(
+        self, *, bucket: str | None = None, before: str | None = None, limit: int
+    ) -> list[AuditEntry]:
+        """The last entries, the newest first: of one bucket, whether it is there or not, or of all.
+
+        `before`, the id of an entry, asks for those that came before it. Raises InvalidQuery where
+        it can't be an id. Of two entries that one process made, the later one comes later here;
+        those of several come in the order of their processes' clocks.
+        """
+
+    def prune_audit(self, before: datetime) -> None:
+        """Forget the entries that were made before that time."""
 
     # -- the store itself -------------------------------------------------------------------
 
@@ -245,6 +276,23 @@ def address_taken(bucket: Bucket, other: Bucket) -> str:
         f"data_group {bucket.data_group!r} with data_type {bucket.data_type!r} "
         f"is the address of {other.name!r} already"
     )
+
+
+def not_an_audit_id(given: str) -> InvalidQuery:
+    message = f"before is {given[:80]!r}: expected the id of an entry of the audit log"
+    problem = Problem("invalid_parameter", message, {"parameter": "before"})
+    return InvalidQuery(message, problems=[problem])
+
+
+def audit_number(given: str) -> int:
+    """The number that is an id of the audit log, where ids are numbers."""
+    if not (given.isascii() and given.isdecimal() and len(given) <= _MOST_DIGITS):
+        raise not_an_audit_id(given)
+    return int(given)
+
+
+_MOST_DIGITS = 18
+"""Of what surely fits 64 bits."""
 
 
 def refuse_too_many_fields(*fields: Iterable[str]) -> None:

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import IO
 
+from backdrop.domain.audit import by_user
 from backdrop.domain.bucket import Bucket
 from backdrop.errors import BackdropError, InvalidRecords
 from backdrop.file_rows import BadFile
@@ -105,7 +106,7 @@ class Uploads:
     def _store(self, upload: Upload, bucket: Bucket) -> Upload:
         rows = rows_of(take_parts(self._storage, upload))
         try:
-            receipt = ingest_parts(self._storage, bucket, rows)
+            receipt = ingest_parts(self._storage, bucket, rows, by=by_user(upload.email))
         except InvalidRecords as error:  # settings or records changed since it was understood
             return dataclasses.replace(upload, state="refused", message=error.message)
         replaced = receipt.replaced or 0

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import duckdb
 import pyarrow as pa
 
+from backdrop.domain.audit import Act, AuditEntry
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.entry import Entry
 from backdrop.domain.period import Segment, segments
@@ -24,6 +25,7 @@ from backdrop.domain.table import Records
 from backdrop.domain.token import Token
 from backdrop.domain.values import ID, TIMESTAMP, Record
 from backdrop.errors import NotFound, StorageUnavailable
+from backdrop.storage.duckdb.audit import read_audit
 from backdrop.storage.duckdb.catalogue import Table, quoted
 from backdrop.storage.duckdb.columns import to_records
 from backdrop.storage.duckdb.groups import no_groups, to_groups
@@ -108,14 +110,24 @@ class DuckDBStorage:
                 return table.bucket
         raise NotFound(not_found(f"{data_group}/{data_type}"))
 
-    def put_bucket(self, bucket: Bucket, *, first_token: Token | None = None) -> bool:
-        return self._write(lambda transaction: transaction.put_bucket(bucket, first_token))
+    def put_bucket(
+        self, bucket: Bucket, *, first_token: Token | None = None, act: Act | None = None
+    ) -> bool:
+        def put(transaction: Transaction) -> bool:
+            made = transaction.put_bucket(bucket, first_token)
+            if act is not None:
+                transaction.note(act.instead("bucket_created") if made else act)
+            return made
 
-    def change_bucket(self, name: str, change: Callable[[Bucket], Bucket]) -> Bucket:
-        return self._write(lambda transaction: transaction.change_bucket(name, change))
+        return self._write(put)
 
-    def drop_bucket(self, name: str) -> None:
-        self._write(lambda transaction: transaction.drop_bucket(name))
+    def change_bucket(
+        self, name: str, change: Callable[[Bucket], Bucket], *, act: Act | None = None
+    ) -> Bucket:
+        return self._write(lambda transaction: transaction.change_bucket(name, change), act)
+
+    def drop_bucket(self, name: str, *, act: Act | None = None) -> None:
+        self._write(lambda transaction: transaction.drop_bucket(name), act)
 
     def state(self, name: str) -> BucketState:
         table = self._table(name)
@@ -129,11 +141,11 @@ class DuckDBStorage:
         found = (token for token in state.tokens.values() if token.bucket == bucket)
         return sorted(found, key=lambda token: (token.created_at, token.id))
 
-    def add_token(self, token: Token) -> None:
-        self._write(lambda transaction: transaction.add_token(token))
+    def add_token(self, token: Token, *, act: Act | None = None) -> None:
+        self._write(lambda transaction: transaction.add_token(token), act)
 
-    def drop_token(self, bucket: str, token_id: str) -> None:
-        self._write(lambda transaction: transaction.drop_token(bucket, token_id))
+    def drop_token(self, bucket: str, token_id: str, *, act: Act | None = None) -> None:
+        self._write(lambda transaction: transaction.drop_token(bucket, token_id), act)
 
     def token(self, token_hash: str) -> Token | None:
         return self._state.tokens.get(token_hash)
@@ -143,17 +155,24 @@ class DuckDBStorage:
 
     # -- writing ----------------------------------------------------------------------------
 
-    def save(self, bucket: str, records: Records) -> None:
-        self._write(lambda transaction: transaction.save(bucket, records))
+    def save(self, bucket: str, records: Records, *, act: Act | None = None) -> None:
+        self._write(lambda transaction: transaction.save(bucket, records), act)
 
-    def replace(self, bucket: str, records: Records) -> None:
-        self._write(lambda transaction: transaction.replace(bucket, records))
+    def replace(self, bucket: str, records: Records, *, act: Act | None = None) -> None:
+        self._write(lambda transaction: transaction.replace(bucket, records), act)
 
-    def update(self, bucket: str, record_id: str, change: Callable[[Record], Record]) -> None:
-        self._write(lambda transaction: transaction.update(bucket, record_id, change))
+    def update(
+        self,
+        bucket: str,
+        record_id: str,
+        change: Callable[[Record], Record],
+        *,
+        act: Act | None = None,
+    ) -> None:
+        self._write(lambda transaction: transaction.update(bucket, record_id, change), act)
 
-    def delete(self, bucket: str, record_id: str) -> None:
-        self._write(lambda transaction: transaction.delete(bucket, record_id))
+    def delete(self, bucket: str, record_id: str, *, act: Act | None = None) -> None:
+        self._write(lambda transaction: transaction.delete(bucket, record_id), act)
 
     @contextmanager
     def restoring(
@@ -224,8 +243,8 @@ class DuckDBStorage:
 
     # -- entries ----------------------------------------------------------------------------
 
-    def put_entry(self, entry: Entry) -> None:
-        self._write(lambda transaction: transaction.put_entry(entry))
+    def put_entry(self, entry: Entry, *, act: Act | None = None) -> None:
+        self._write(lambda transaction: transaction.put_entry(entry), act)
 
     def entry(self, kind: str, key: str) -> Entry | None:
         with _driver_errors(), self._cursor() as cursor:
@@ -240,8 +259,25 @@ class DuckDBStorage:
         with _driver_errors(), self._cursor() as cursor:
             return read_lasting_entries(cursor)
 
-    def take_entry(self, kind: str, key: str) -> Entry | None:
-        return self._write(lambda transaction: transaction.take_entry(kind, key))
+    def take_entry(self, kind: str, key: str, *, act: Act | None = None) -> Entry | None:
+        def take(transaction: Transaction) -> Entry | None:
+            found = transaction.take_entry(kind, key)
+            if act is not None and found is not None:
+                transaction.note(act)
+            return found
+
+        return self._write(take)
+
+    # -- the audit log ----------------------------------------------------------------------
+
+    def audit(
+        self, *, bucket: str | None = None, before: str | None = None, limit: int
+    ) -> list[AuditEntry]:
+        with _driver_errors(), self._cursor() as cursor:
+            return read_audit(cursor, bucket, before, limit)
+
+    def prune_audit(self, before: datetime) -> None:
+        self._write(lambda transaction: transaction.prune_audit(before))
 
     # -- the store itself -------------------------------------------------------------------
 
@@ -293,9 +329,15 @@ class DuckDBStorage:
         except KeyError:
             raise NotFound(not_found(bucket)) from None
 
-    def _write(self, operation: Callable[[Transaction], T]) -> T:
+    def _write(self, operation: Callable[[Transaction], T], act: Act | None = None) -> T:
+        def done(transaction: Transaction) -> T:
+            result = operation(transaction)
+            if act is not None:
+                transaction.note(act)
+            return result
+
         with _driver_errors():
-            return self._writer.do(operation)
+            return self._writer.do(done)
 
     def _begin(self) -> Transaction:
         return Transaction(

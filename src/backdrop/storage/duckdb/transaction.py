@@ -11,12 +11,14 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from backdrop.domain.audit import Act
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.entry import Entry
 from backdrop.domain.table import Records, joined
 from backdrop.domain.token import Token
 from backdrop.domain.values import ID, Record
 from backdrop.errors import Conflict, NotFound
+from backdrop.storage.duckdb.audit import insert_acts, prune
 from backdrop.storage.duckdb.catalogue import (
     SEQUENCE,
     Table,
@@ -41,7 +43,8 @@ from backdrop.storage.port import (
 class Transaction:
     """Operations on the open transaction. Each checks first, and changes something only then.
 
-    Records to save are gathered, and go in together before anything else touches their bucket.
+    Records to save are gathered, and go in together before anything else touches their bucket; so
+    are the acts for the audit log, which go in at the end.
     """
 
     def __init__(
@@ -62,13 +65,18 @@ class Transaction:
         self._now = now
         self._publish = publish
         self._gathered: dict[str, list[Records]] = {}
+        self._audited = state.audited
+        self._acts: list[Act] = []
         connection.begin()
 
     def commit(self) -> None:
         for name in list(self._gathered):
             self._store_gathered(name)
+        self._store_acts()
         self._connection.commit()
-        self._publish(State(self._tables, self._tokens, self._version, self._sequence))
+        self._publish(
+            State(self._tables, self._tokens, self._version, self._sequence, self._audited)
+        )
 
     def rollback(self) -> None:
         with contextlib.suppress(duckdb.Error):  # a commit that failed has rolled back already
@@ -287,6 +295,21 @@ class Transaction:
         found = read_entries(self._connection, kind, key, now=self._now)
         self._execute("DELETE FROM entries WHERE kind = $1 AND key = $2", kind, key)
         return next(iter(found), None)
+
+    # -- the audit log ----------------------------------------------------------------------
+
+    def note(self, act: Act) -> None:
+        """Keep the act of an operation that was done in this transaction."""
+        self._acts.append(act)
+
+    def prune_audit(self, before: datetime) -> None:
+        prune(self._connection, before)
+
+    def _store_acts(self) -> None:
+        if self._acts:
+            first = max(self._audited + 1, int(self._now.timestamp() * 1_000_000))
+            insert_acts(self._connection, self._acts, first, self._now)
+            self._audited = first + len(self._acts) - 1
 
     # -- within -----------------------------------------------------------------------------
 

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
+from typing import TypeVar
 
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
+from backdrop.domain.audit import Act, AuditEntry
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.entry import Entry
 from backdrop.domain.period_key import microseconds
@@ -19,6 +21,7 @@ from backdrop.domain.table import Records
 from backdrop.domain.token import Token
 from backdrop.domain.values import Record
 from backdrop.errors import NotFound, StorageUnavailable
+from backdrop.storage.mongodb.audit import Audit
 from backdrop.storage.mongodb.catalogue import Catalogue
 from backdrop.storage.mongodb.connection import (
     SOON,
@@ -56,6 +59,8 @@ from backdrop.storage.port import (
     refuse_too_many_fields,
 )
 
+T = TypeVar("T")
+
 _MOST_IN_A_TRANSACTION = 25_000
 """Records. With twice as many known ones, a server of the smallest cache never gets done."""
 
@@ -88,6 +93,7 @@ class MongoDBStorage:
         self._catalogue = Catalogue(self._database, clock)
         self._buckets, self._tokens = self._catalogue.buckets, self._catalogue.tokens
         self._entries = self._catalogue.entries
+        self._audit = Audit(self._database, clock)
         self._clock = clock
         self._shelves = Shelves(self._database, kept_for=kept_for)
         self._turns: dict[str, threading.Lock] = {}
@@ -116,34 +122,38 @@ class MongoDBStorage:
         return to_bucket(found)
 
     @asks
-    def put_bucket(self, bucket: Bucket, *, first_token: Token | None = None) -> bool:
+    def put_bucket(
+        self, bucket: Bucket, *, first_token: Token | None = None, act: Act | None = None
+    ) -> bool:
         with self._turn(bucket.name):
             for _ in range(_TRIES):
                 try:
-                    if self._change_settings(bucket, {"_id": bucket.name}):
+                    if self._change_settings(bucket, {"_id": bucket.name}, act):
                         return False
-                    self._make(bucket, first_token)
+                    self._make(bucket, first_token, act)
                     return True
                 except DuplicateKeyError:  # of its name, if not: another process made it meanwhile
                     self._catalogue.refuse_taken(bucket)
         raise StorageUnavailable("the store does not answer")
 
     @asks
-    def change_bucket(self, name: str, change: Callable[[Bucket], Bucket]) -> Bucket:
+    def change_bucket(
+        self, name: str, change: Callable[[Bucket], Bucket], *, act: Act | None = None
+    ) -> Bucket:
         with self._turn(name):
             for _ in range(_TRIES):
                 found = self._catalogue.found(name)
                 bucket = change(to_bucket(found))
                 held = {key: found[key] for key in ("_id", "number", "settings")}
                 try:
-                    if self._change_settings(bucket, held):
+                    if self._change_settings(bucket, held, act):
                         return bucket
                 except DuplicateKeyError:
                     self._catalogue.refuse_taken(bucket)
         raise StorageUnavailable("the store does not answer")
 
     @asks
-    def drop_bucket(self, name: str) -> None:
+    def drop_bucket(self, name: str, *, act: Act | None = None) -> None:
         def work(session: Session) -> None:
             found = self._catalogue.drop(name, session)
             if found is None:
@@ -151,7 +161,7 @@ class MongoDBStorage:
             self._shelves.leave(found["collection"], session)
 
         with self._turn(name):
-            self.connection.transact(work)
+            self._transact(work, act)
         self._shelves.sweep()
 
     @asks
@@ -171,7 +181,7 @@ class MongoDBStorage:
             return tokens
 
     @asks
-    def add_token(self, token: Token) -> None:
+    def add_token(self, token: Token, *, act: Act | None = None) -> None:
         def work(session: Session) -> None:
             # A change of the bucket's document, so that it can't be dropped at the same time.
             holds = self._buckets.update_one(
@@ -182,17 +192,17 @@ class MongoDBStorage:
             self._catalogue.insert_token(token, session)
 
         with self._turn(token.bucket):
-            self.connection.transact(work)
+            self._transact(work, act)
 
     @asks
-    def drop_token(self, bucket: str, token_id: str) -> None:
+    def drop_token(self, bucket: str, token_id: str, *, act: Act | None = None) -> None:
         def work(session: Session) -> None:
             self._catalogue.found(bucket, session)
             known = {"bucket": bucket, "id": token_id}
             if not self._tokens.delete_one(known, session=session).deleted_count:
                 raise NotFound(no_token(bucket, token_id))
 
-        self.connection.transact(work)
+        self._transact(work, act)
 
     @asks
     def token(self, token_hash: str) -> Token | None:
@@ -207,7 +217,7 @@ class MongoDBStorage:
     # -- writing ----------------------------------------------------------------------------
 
     @asks
-    def save(self, bucket: str, records: Records) -> None:
+    def save(self, bucket: str, records: Records, *, act: Act | None = None) -> None:
         ids = () if records.ids_are_new else records.ids
 
         def work(session: Session) -> None:
@@ -227,17 +237,17 @@ class MongoDBStorage:
 
         with self._turn(bucket):
             if len(records) > _MOST_IN_A_TRANSACTION:
-                self._save_by_copy(bucket, records)
+                self._save_by_copy(bucket, records, act)
                 return
             try:
-                self.connection.transact(work)
+                self._transact(work, act)
             except OperationFailure as error:
                 if not is_too_large(error):
                     raise
-                self._save_by_copy(bucket, records)
+                self._save_by_copy(bucket, records, act)
 
     @asks
-    def replace(self, bucket: str, records: Records) -> None:
+    def replace(self, bucket: str, records: Records, *, act: Act | None = None) -> None:
         refuse_too_many_fields(records.columns)
         with self._turn(bucket):
             number = self._catalogue.found(bucket)["number"]
@@ -246,11 +256,18 @@ class MongoDBStorage:
                 self._database[name].insert_many(to_documents(records, 0))
             count = len(records)
             contents = {"records": count, "stored": count, "fields": list(records.columns)}
-            self._switch({"_id": bucket, "number": number}, name, contents)
+            self._switch({"_id": bucket, "number": number}, name, contents, act)
         self._shelves.sweep()
 
     @asks
-    def update(self, bucket: str, record_id: str, change: Callable[[Record], Record]) -> None:
+    def update(
+        self,
+        bucket: str,
+        record_id: str,
+        change: Callable[[Record], Record],
+        *,
+        act: Act | None = None,
+    ) -> None:
         def work(session: Session) -> None:
             before = self._catalogue.write(bucket, session, stored=1)
             shelf = self._database[before["collection"]]
@@ -264,10 +281,10 @@ class MongoDBStorage:
             shelf.replace_one({"_id": record_id}, document, session=session)
 
         with self._turn(bucket):
-            self.connection.transact(work)
+            self._transact(work, act)
 
     @asks
-    def delete(self, bucket: str, record_id: str) -> None:
+    def delete(self, bucket: str, record_id: str, *, act: Act | None = None) -> None:
         def work(session: Session) -> None:
             before = self._catalogue.write(bucket, session, records=-1)
             shelf = self._database[before["collection"]]
@@ -275,7 +292,7 @@ class MongoDBStorage:
                 raise NotFound(no_record(bucket, record_id))
 
         with self._turn(bucket):
-            self.connection.transact(work)
+            self._transact(work, act)
 
     @contextmanager
     def restoring(
@@ -326,9 +343,18 @@ class MongoDBStorage:
     # -- entries ----------------------------------------------------------------------------
 
     @asks
-    def put_entry(self, entry: Entry) -> None:
+    def put_entry(self, entry: Entry, *, act: Act | None = None) -> None:
         document = from_entry(entry)
-        self._entries.replace_one({"_id": document["_id"]}, document, upsert=True)
+
+        def work(session: Session | None) -> None:
+            self._entries.replace_one(
+                {"_id": document["_id"]}, document, upsert=True, session=session
+            )
+
+        if act is None:
+            work(None)
+        else:
+            self._transact(work, act)
 
     @asks
     def entry(self, kind: str, key: str) -> Entry | None:
@@ -344,8 +370,27 @@ class MongoDBStorage:
         return list(map(to_entry, self._entries.find({"expires_at": None}).sort(_BY_KIND)))
 
     @asks
-    def take_entry(self, kind: str, key: str) -> Entry | None:
-        return self._unexpired(self._entries.find_one_and_delete({"_id": entry_id(kind, key)}))
+    def take_entry(self, kind: str, key: str, *, act: Act | None = None) -> Entry | None:
+        def work(session: Session | None) -> Entry | None:
+            known = {"_id": entry_id(kind, key)}
+            found = self._unexpired(self._entries.find_one_and_delete(known, session=session))
+            if act is not None and found is not None:
+                self._audit.note(act, session)
+            return found
+
+        return work(None) if act is None else self.connection.transact(work)
+
+    # -- the audit log ----------------------------------------------------------------------
+
+    @asks
+    def audit(
+        self, *, bucket: str | None = None, before: str | None = None, limit: int
+    ) -> list[AuditEntry]:
+        return self._audit.last(bucket, before, limit)
+
+    @asks
+    def prune_audit(self, before: datetime) -> None:
+        self._audit.prune(before)
 
     # -- the store itself -------------------------------------------------------------------
 
@@ -363,6 +408,7 @@ class MongoDBStorage:
 
     def _prepare(self) -> None:
         self._catalogue.prepare()
+        self._audit.prepare()
         self._shelves.sweep()
 
     def _turn(self, bucket: str) -> threading.Lock:
@@ -373,16 +419,27 @@ class MongoDBStorage:
         """
         return self._turns.setdefault(bucket, threading.Lock())
 
-    def _change_settings(self, bucket: Bucket, held: Document) -> bool:
-        return self.connection.transact(
-            lambda session: self._catalogue.change_settings(bucket, held, session)
+    def _transact(self, work: Callable[[Session], T], act: Act | None) -> T:
+        """What the work returns; the act is noted in its transaction, unless it returns False."""
+
+        def noted(session: Session) -> T:
+            result = work(session)
+            if act is not None and result is not False:
+                self._audit.note(act, session)
+            return result
+
+        return self.connection.transact(noted)
+
+    def _change_settings(self, bucket: Bucket, held: Document, act: Act | None) -> bool:
+        return self._transact(
+            lambda session: self._catalogue.change_settings(bucket, held, session), act
         )
 
     def _unexpired(self, document: Document | None) -> Entry | None:
         entry = None if document is None else to_entry(document)
         return None if entry is None or entry.expired(self._clock()) else entry
 
-    def _make(self, bucket: Bucket, first_token: Token | None) -> None:
+    def _make(self, bucket: Bucket, first_token: Token | None, act: Act | None) -> None:
         number, name = self._catalogue.number(), self._shelves.new()
 
         def work(session: Session) -> None:
@@ -391,9 +448,9 @@ class MongoDBStorage:
             if first_token is not None:
                 self._catalogue.insert_token(first_token, session)
 
-        self.connection.transact(work)
+        self._transact(work, act.instead("bucket_created") if act else None)
 
-    def _switch(self, held: Document, name: str, contents: Document) -> None:
+    def _switch(self, held: Document, name: str, contents: Document, act: Act | None) -> None:
         """Make the new collection the bucket's, in one step; NotFound where none is `held`."""
 
         def work(session: Session) -> None:
@@ -403,9 +460,9 @@ class MongoDBStorage:
             self._shelves.put(name, session)
             self._shelves.leave(before["collection"], session)
 
-        self.connection.transact(work)
+        self._transact(work, act)
 
-    def _save_by_copy(self, bucket: str, records: Records) -> None:
+    def _save_by_copy(self, bucket: str, records: Records, act: Act | None) -> None:
         """Save what is too much for one transaction: all records into a new collection."""
         for _ in range(_TRIES):
             before = self._catalogue.found(bucket)
@@ -423,7 +480,7 @@ class MongoDBStorage:
             }
             held = {"_id": bucket, "number": before["number"], "changes": before["changes"]}
             try:
-                self._switch(held, name, contents)
+                self._switch(held, name, contents, act)
             except NotFound:  # or changed meanwhile, by another process
                 continue
             self._shelves.sweep()
