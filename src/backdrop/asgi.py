@@ -24,6 +24,7 @@ from backdrop.api.errors import error_answer
 from backdrop.api.metrics import MetricsWish, measuring
 from backdrop.api.middleware import Cors, ErrorAnswers, Observed
 from backdrop.api.routes import Resources, Site, merge, serve
+from backdrop.api.throttle import Throttled
 from backdrop.domain.token import hash_token
 from backdrop.errors import BackdropError
 from backdrop.observe import Metrics, Observation, Observe, ServerFault, Started, json_lines
@@ -123,6 +124,8 @@ def create_app(
     else:
         resources, answer = merge(sign_in_resources(sign_in), _PAGES, resources), _error_answer
     routed = serve(resources, site, lifespan=lifespan)
+    if limits.requests_a_second:
+        routed = Throttled(routed, a_second=limits.requests_a_second, clock=now)
     answered = ErrorAnswers(routed, answer=answer, observe=observe)
     open_to_pages = Cors(answered, applies=_CORS_APPLIES[apis])
     return Observed(open_to_pages, observe=observe)

@@ -20,8 +20,10 @@ from backdrop.errors import (
     NotFound,
     ProviderFailed,
     ProviderTimedOut,
+    QueryTooSlow,
     SignInRefused,
     StorageUnavailable,
+    TooManyRequests,
     Unauthorized,
     UnsupportedMediaType,
 )
@@ -37,6 +39,8 @@ STATUSES: Mapping[type[BackdropError], int] = {
     BodyTooLarge: 413,
     UnsupportedMediaType: 415,
     ProviderFailed: 502,
+    TooManyRequests: 429,
+    QueryTooSlow: 503,
     StorageUnavailable: 503,
     ProviderTimedOut: 504,
 }
@@ -49,6 +53,7 @@ CODE_STATUSES: Mapping[str, int] = {
     **{kind.default_code: status for kind, status in STATUSES.items()},
     "unsupported_content_encoding": STATUSES[UnsupportedMediaType],
     "outcome_unknown": STATUSES[StorageUnavailable],
+    "too_many_queries": STATUSES[TooManyRequests],
     FAULT_CODE: 500,
 }
 """The status of an answer whose errors have the code: what is nowhere else is a bad request."""
@@ -76,8 +81,10 @@ def error_answer(error: Exception, *, request_id: str) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = ", ".join(error.allowed)
-    if isinstance(error, StorageUnavailable):
+    if isinstance(error, (StorageUnavailable, QueryTooSlow)):
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if isinstance(error, TooManyRequests):
+        headers["Retry-After"] = str(error.retry_after)
     body: dict[str, Any] = {"status": "error", "message": error.message}
     if isinstance(error, InvalidRecords):
         body["error_count"] = error.count

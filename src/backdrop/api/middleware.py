@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backdrop.api.errors import status_of
+from backdrop.errors import QueryTooSlow
 from backdrop.observe import Observe, RequestAnswered, ServerFault
 
 _is_request_id = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
@@ -158,7 +159,7 @@ class ErrorAnswers:
             return  # while it sent the body: nobody is left to be answered
         except Exception as error:  # the last place that can answer
             request_id = trace(scope).request_id
-            if begun or status_of(error) >= 500:
+            if begun or (status_of(error) >= 500 and not isinstance(error, QueryTooSlow)):
                 self._observe(ServerFault(request_id=request_id, exception=error))
             if begun:
                 raise

@@ -28,7 +28,7 @@ from backdrop.api.routes import BUCKET, Resources, Site
 from backdrop.api.status import get_buckets_status, get_status
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.protection import problems
-from backdrop.errors import InvalidQuery, NotFound
+from backdrop.errors import InvalidQuery, NotFound, TooManyRequests
 from backdrop.storage.port import BucketState
 
 
@@ -37,7 +37,15 @@ async def get_bucket(request: Request, site: Site) -> Response:
     known = _known_answer(asked, request, site)
     if known is not None:
         return known
+    _refuse_past_the_queue(site)
     return await run_sync(_answer, asked, site, trace(request.scope), limiter=site.readers)
+
+
+def _refuse_past_the_queue(site: Site) -> None:
+    running, most = site.readers.statistics(), site.limits.waiting_queries
+    if running.borrowed_tokens >= running.total_tokens and running.tasks_waiting >= most:
+        message = f"{site.limits.readers:,} queries run here and {most:,} wait: no more may"
+        raise TooManyRequests(message, code="too_many_queries")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +109,12 @@ def _computed(
 ) -> Response:
     is_csv = asked.format == "csv"
     pages = answer(
-        site.storage, bucket, asked.query, with_fields=is_csv, most_rows=site.limits.most_rows
+        site.storage,
+        bucket,
+        asked.query,
+        with_fields=is_csv,
+        most_rows=site.limits.most_rows,
+        most_seconds=site.limits.query_seconds,
     )
 
     def form_of(fields: Sequence[str]) -> Form:

@@ -29,15 +29,13 @@ from backdrop.storage.port import Storage
 from backdrop.web.sign_in import Link, SignIn, keep_link
 from backdrop.workers import STOP, run_workers
 
-_SERVER = ("host", "port", "store", "workers", "stop_seconds", "metrics", "metrics_token")
-_READING = ("max_rows", "max_cached")
+_SERVER = (
+    *("host", "port", "store", "workers", "stop_seconds"),
+    *("metrics", "metrics_token", "max_requests_a_second"),
+)
+_READING = ("max_rows", "max_cached", "max_queries", "max_waiting", "max_query_seconds")
 _WRITING = (
-    "admin_token",
-    "audit_days",
-    "max_body",
-    "max_unpacked",
-    "max_upload",
-    "read_url",
+    *("admin_token", "audit_days", "max_body", "max_unpacked", "max_upload", "read_url"),
     *SIGN_IN,
 )
 _DEFAULT_PORTS = {"both": 3038, "read": 3038, "write": 3039}
@@ -144,6 +142,10 @@ def _app(
             upload=settings.max_upload,
             most_rows=settings.max_rows,
             cached_answers=settings.max_cached,
+            readers=settings.max_queries,
+            waiting_queries=settings.max_waiting,
+            query_seconds=settings.max_query_seconds,
+            requests_a_second=settings.max_requests_a_second,
         ),
         sign_in=sign_in,
         audited_for=timedelta(days=settings.audit_days),

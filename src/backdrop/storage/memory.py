@@ -53,7 +53,10 @@ class _Shelf:
 
 
 class MemoryStorage:
-    """A store that lives as long as its process. See `Storage` for what each method does."""
+    """A store that lives as long as its process. See `Storage` for what each method does.
+
+    It is for small stores, and bounds no query's time.
+    """
 
     state_is_at_hand = True
 
@@ -223,7 +226,14 @@ class MemoryStorage:
     # -- reading ----------------------------------------------------------------------------
 
     @contextmanager
-    def records(self, bucket: str, query: Query, *, with_fields: bool = False) -> Iterator[Reading]:
+    def records(
+        self,
+        bucket: str,
+        query: Query,
+        *,
+        with_fields: bool = False,
+        most_seconds: float | None = None,  # noqa: ARG002  there is nothing that it could interrupt
+    ) -> Iterator[Reading]:
         matching = self._matching(bucket, query)
         found = _sorted(query, matching)[: query.limit]
         fields = sorted({name for record in matching for name in record}) if with_fields else ()
@@ -238,7 +248,14 @@ class MemoryStorage:
             records = self._shelf(bucket).records
             return sum(one in records for one in ids)
 
-    def groups(self, bucket: str, query: Query, *, most_rows: int) -> Groups:
+    def groups(
+        self,
+        bucket: str,
+        query: Query,
+        *,
+        most_rows: int,
+        most_seconds: float | None = None,  # noqa: ARG002
+    ) -> Groups:
         found: dict[tuple[Any, ...], list[Record]] = {}
         for record in self._matching(bucket, query):
             values = [record.get(field) for field in query.group_by]

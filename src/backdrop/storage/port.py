@@ -24,7 +24,7 @@ from backdrop.domain.shape import Groups
 from backdrop.domain.table import Records
 from backdrop.domain.token import Token
 from backdrop.domain.values import MOST_FIELDS, Record
-from backdrop.errors import InvalidQuery, InvalidRecords, Problem
+from backdrop.errors import InvalidQuery, InvalidRecords, Problem, QueryTooSlow
 
 RECORDS_A_PAGE = 2_000
 """About how many records `Storage.records` hands out at once."""
@@ -183,7 +183,12 @@ class Storage(Protocol):
     # -- reading ----------------------------------------------------------------------------
 
     def records(
-        self, bucket: str, query: Query, *, with_fields: bool = False
+        self,
+        bucket: str,
+        query: Query,
+        *,
+        with_fields: bool = False,
+        most_seconds: float | None = None,
     ) -> AbstractContextManager[Reading]:
         """The matching records of a raw query, in pages, sorted and cut as the query says.
 
@@ -193,6 +198,10 @@ class Storage(Protocol):
         they were stored, whatever the direction. `with_fields` asks for the fields that any
         matching record has, cut off or not. Every page is of the same moment. Memory does not
         grow with the number of records. The context's end frees what the reading holds.
+
+        Raises QueryTooSlow, on entering, where there is no first page within `most_seconds`. An
+        engine may not be able to tell the time that one with a sort or a limit takes until its
+        first page from that of the others, and then breaks off a longer one.
         """
 
     def count_held(self, bucket: str, ids: Sequence[str]) -> int:
@@ -201,13 +210,16 @@ class Storage(Protocol):
     def stored(self, bucket: str) -> AbstractContextManager[Reading]:
         """All records in the order in which they were stored, in pages like those of `records`."""
 
-    def groups(self, bucket: str, query: Query, *, most_rows: int) -> Groups:
+    def groups(
+        self, bucket: str, query: Query, *, most_rows: int, most_seconds: float | None = None
+    ) -> Groups:
         """The groups of a query with `period` or `group_by`, unsorted, unfilled and uncut.
 
         Records where a grouped field is missing or null are left out and, with a period, those
         without `_timestamp`. Keys that are equal by `order_key` are one group. Raises InvalidQuery
         (code `not_a_number`) where a `sum` meets a string or a boolean in a record of a group, and
-        (code `too_many_rows`) where there would be more than `most_rows`.
+        (code `too_many_rows`) where there would be more than `most_rows`. Raises QueryTooSlow where
+        it would take longer than `most_seconds`: the engine stops its work on it then.
         """
 
     # -- entries ----------------------------------------------------------------------------
@@ -275,6 +287,13 @@ def address_taken(bucket: Bucket, other: Bucket) -> str:
     return (
         f"data_group {bucket.data_group!r} with data_type {bucket.data_type!r} "
         f"is the address of {other.name!r} already"
+    )
+
+
+def query_too_slow(most_seconds: float) -> QueryTooSlow:
+    return QueryTooSlow(
+        f"the query took longer than the {most_seconds:g} seconds that it may take: ask for a "
+        "shorter range, or fewer groups"
     )
 
 

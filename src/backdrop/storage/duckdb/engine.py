@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain, islice
 from pathlib import Path
 from queue import Empty, LifoQueue
 from typing import Any, TypeVar
@@ -28,6 +29,7 @@ from backdrop.errors import NotFound, StorageUnavailable
 from backdrop.storage.duckdb.audit import read_audit
 from backdrop.storage.duckdb.catalogue import Table, quoted
 from backdrop.storage.duckdb.columns import to_records
+from backdrop.storage.duckdb.deadlines import Deadlines
 from backdrop.storage.duckdb.groups import no_groups, to_groups
 from backdrop.storage.duckdb.known_ids import IdsByTable
 from backdrop.storage.duckdb.opening import open_file
@@ -94,6 +96,7 @@ class DuckDBStorage:
         tables = self._state.tables.values()
         self._ids = IdsByTable(self._connection, tables)
         self._writer = Writer(self._begin)
+        self._deadlines = Deadlines()
 
     # -- buckets ----------------------------------------------------------------------------
 
@@ -196,13 +199,23 @@ class DuckDBStorage:
     # -- reading ----------------------------------------------------------------------------
 
     @contextmanager
-    def records(self, bucket: str, query: Query, *, with_fields: bool = False) -> Iterator[Reading]:
+    def records(
+        self,
+        bucket: str,
+        query: Query,
+        *,
+        with_fields: bool = False,
+        most_seconds: float | None = None,
+    ) -> Iterator[Reading]:
         with self._snapshot(bucket) as (cursor, table):
-            fields = _fields(cursor, table, query) if with_fields else ()
-            statements = self._selects(cursor, table, query)
-            _run(cursor, next(statements))  # what can go wrong shows before the first page
-            limit = table.records if query.limit is None else query.limit
-            yield Reading(_pages(cursor, table, statements, limit), fields)
+            with self._deadlines.within(most_seconds, cursor):
+                fields = _fields(cursor, table, query) if with_fields else ()
+                statements = self._selects(cursor, table, query)
+                _run(cursor, next(statements))
+                limit = table.records if query.limit is None else query.limit
+                pages = _pages(cursor, table, statements, limit)
+                first = list(islice(pages, 1))  # what can go wrong shows before the first page
+            yield Reading(chain(first, _guarded(pages)), fields)
 
     def count_held(self, bucket: str, ids: Sequence[str]) -> int:
         with self._snapshot(bucket) as (cursor, table):
@@ -221,10 +234,15 @@ class DuckDBStorage:
     def stored(self, bucket: str) -> Iterator[Reading]:
         with self._snapshot(bucket) as (cursor, table):
             _run(cursor, select_stored(table))
-            yield Reading(_pages(cursor, table, iter(()), table.records))
+            yield Reading(_guarded(_pages(cursor, table, iter(()), table.records)))
 
-    def groups(self, bucket: str, query: Query, *, most_rows: int) -> Groups:
-        with self._snapshot(bucket) as (cursor, table):
+    def groups(
+        self, bucket: str, query: Query, *, most_rows: int, most_seconds: float | None = None
+    ) -> Groups:
+        with (
+            self._snapshot(bucket) as (cursor, table),
+            self._deadlines.within(most_seconds, cursor),
+        ):
             zone_segments = _zone_segments(cursor, table, query)
             selected = select_groups(query, table, zone_segments)
             if selected is None:
@@ -299,6 +317,7 @@ class DuckDBStorage:
 
     def close(self) -> None:
         self._writer.close()
+        self._deadlines.close()
         self._ids.close()
         with _driver_errors():
             while not self._cursors.empty():
@@ -406,17 +425,21 @@ def _pages(
 ) -> Iterator[Sequence[Record]]:
     """The records of the statement that runs, then those of `more`, `left` at most."""
     columns = list(table.columns)
+    while left > 0:
+        rows = cursor.fetchmany(min(RECORDS_A_PAGE, left))
+        if rows:
+            left -= len(rows)
+            yield to_records(rows, columns)
+            continue
+        statement = next(more, None)
+        if statement is None:
+            return
+        _run(cursor, statement)
+
+
+def _guarded(pages: Iterator[Sequence[Record]]) -> Iterator[Sequence[Record]]:
     with _driver_errors():
-        while left > 0:
-            rows = cursor.fetchmany(min(RECORDS_A_PAGE, left))
-            if rows:
-                left -= len(rows)
-                yield to_records(rows, columns)
-                continue
-            statement = next(more, None)
-            if statement is None:
-                return
-            _run(cursor, statement)
+        yield from pages
 
 
 def _zone_segments(

@@ -45,7 +45,7 @@ from backdrop.storage.mongodb.documents import (
     to_state,
     to_token,
 )
-from backdrop.storage.mongodb.reading import Snapshot
+from backdrop.storage.mongodb.reading import Snapshot, within
 from backdrop.storage.mongodb.restoring import restoring
 from backdrop.storage.mongodb.shelves import Shelves
 from backdrop.storage.port import (
@@ -305,9 +305,19 @@ class MongoDBStorage:
     # -- reading ----------------------------------------------------------------------------
 
     @contextmanager
-    def records(self, bucket: str, query: Query, *, with_fields: bool = False) -> Iterator[Reading]:
+    def records(
+        self,
+        bucket: str,
+        query: Query,
+        *,
+        with_fields: bool = False,
+        most_seconds: float | None = None,
+    ) -> Iterator[Reading]:
         def work(session: Session) -> Reading:
-            snapshot = self._snapshot(bucket, session)
+            with within(most_seconds) as until:
+                return begun(self._snapshot(bucket, session, until))
+
+        def begun(snapshot: Snapshot) -> Reading:
             fields = snapshot.fields(query) if with_fields else ()
             pages = snapshot.pages(query)
             first = list(islice(pages, 1))  # what can go wrong shows before the first page
@@ -333,9 +343,12 @@ class MongoDBStorage:
             return count
 
     @asks
-    def groups(self, bucket: str, query: Query, *, most_rows: int) -> Groups:
+    def groups(
+        self, bucket: str, query: Query, *, most_rows: int, most_seconds: float | None = None
+    ) -> Groups:
         def work(session: Session) -> Groups:
-            return self._snapshot(bucket, session).groups(query, most_rows)
+            with within(most_seconds) as until:
+                return self._snapshot(bucket, session, until).groups(query, most_rows)
 
         with self.connection.reading(work) as groups:
             return groups
@@ -487,6 +500,6 @@ class MongoDBStorage:
             return
         raise StorageUnavailable("the store does not answer")
 
-    def _snapshot(self, bucket: str, session: Session) -> Snapshot:
+    def _snapshot(self, bucket: str, session: Session, until: float | None = None) -> Snapshot:
         shelf = self._database[self._catalogue.found(bucket, session)["collection"]]
-        return Snapshot(shelf, session, self._with_floats)
+        return Snapshot(shelf, session, self._with_floats, until=until)
