@@ -67,10 +67,13 @@ class Deadlines:
         with self._changed:
             while not self._closed:
                 now = time.monotonic()
-                for one in self._watched:
-                    if one.until <= now:
-                        one.is_over = True
-                        one.cursor.interrupt()
-                        one.until = now + _AGAIN_AFTER
+                self._interrupt_late(now)
                 self._wakes = min((one.until for one in self._watched), default=math.inf)
                 self._changed.wait(min(self._wakes - now, threading.TIMEOUT_MAX))
+
+    def _interrupt_late(self, now: float) -> None:
+        for one in self._watched:
+            if one.until <= now:
+                one.is_over = True
+                one.cursor.interrupt()
+                one.until = now + _AGAIN_AFTER
