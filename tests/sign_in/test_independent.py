@@ -32,7 +32,8 @@ _WELL_KNOWN = "/.well-known/openid-configuration"
 @contextlib.contextmanager
 def node_provider(secret: str, redirect_uri: str) -> Iterator[str]:
     """The URL of `oidc-provider`, run by Node."""
-    node = shutil.which("node")
+    beside = _NODE_FOLDER / "node_modules" / "node" / "bin" / "node"  # where there is an old one
+    node = str(beside) if beside.exists() else shutil.which("node")
     assert node is not None, "Node is missing: run scripts/install_node_packages.sh"
     packages = _NODE_FOLDER / "node_modules"
     assert packages.is_dir(), "packages are missing: run scripts/install_node_packages.sh"

@@ -993,6 +993,19 @@ class StorageContract:
             assert store.token(gone.hash) is None
             assert store.state("others").version > version
 
+    def test_a_restored_bucket_has_a_version_above_all_of_its_name(self, storage: Storage) -> None:
+        """Also where one was dropped and made while it was restored."""
+        versions: list[int] = []
+
+        def make_anew() -> None:
+            storage.drop_bucket("things")
+            storage.put_bucket(THINGS)
+            versions.append(storage.state("things").version)
+
+        restore(storage, THINGS, batch({"_id": "x"}), then=make_anew)
+        assert storage.state("things").version > versions[0]
+        assert ids(storage) == ["x"]
+
     def test_a_restoring_that_fails_changes_nothing(self, storage: Storage) -> None:
         storage.save("things", batch({"_id": "old"}))
         state = storage.state("things")
@@ -1641,6 +1654,59 @@ class StorageContract:
                 **cells("_id", {"count": 1}),
             },
         }
+
+    def test_a_set_may_be_larger_than_a_record_may_be(self, storage: Storage) -> None:
+        """Beside sums of which each kind is needed, and a group of records without the key."""
+        values = [f"{n}".ljust(1_000_000, "x") for n in range(20)]
+        numbers = (INT64_MAX, 1, 0.5)
+        for first in range(0, 20, 10):
+            rows = [
+                {"_id": f"{kk}{n}", "kk": kk, "aa": values[n], "bb": numbers[n % 3], "cc": n}
+                for n in range(first, first + 10)
+                for kk in ("k", None)
+            ]
+            storage.save("things", batch(*rows))
+        reductions = (("aa", "set"), ("bb", "sum"), ("cc", "sum"), ("cc", "set"))
+        query = Query(group_by=("kk",), collect=tuple(Collect(*one) for one in reductions))
+        for _ in range(2):
+            found = storage.groups("things", query, most_rows=1)
+            assert [*map(list, found.keys), list(found.counts)] == [["k"], [20]]
+            assert sorted(found.reduced["aa", "set"][0]) == sorted(values)
+            assert sorted(found.reduced["cc", "set"][0]) == list(range(20))
+            assert list(found.reduced["bb", "sum"]) == [float(7 * (INT64_MAX + 1)) + 3.0]
+            assert exact(found.reduced["cc", "sum"][0]) == exact(190)
+
+    def test_a_long_string_is_the_least_and_the_greatest(self, storage: Storage) -> None:
+        storage.save("things", batch({"_id": "1", "kk": "k", "aa": "x" * 9_000_000}))
+        for method in ("min", "max"):
+            query = Query(group_by=("kk",), collect=(Collect("aa", method),))
+            found = storage.groups("things", query, most_rows=1)
+            assert list(found.reduced["aa", method]) == ["x" * 9_000_000]
+
+    def test_sums_are_right_whatever_the_field_held_before(self, storage: Storage) -> None:
+        """Integers, floats, integers past 64 bits, none, and texts; each asked twice."""
+        query = Query(group_by=("kk",), collect=(Collect("aa", "sum"), Collect("bb", "sum")))
+        held: tuple[tuple[list[Any], Any], ...] = (
+            ([1, 2], 3),
+            ([1, 2.5, None], 3.5),
+            ([INT64_MAX, INT64_MAX, 1], 2 * INT64_MAX + 1),
+            ([1.7e308, 1.7e308, -1.7e308, 1], 1.7e308),
+            ([2**53, 1], 2**53 + 1),
+            ([-0.0, 0], 0.0),
+            ([None], None),
+        )
+        for values, expected in held:
+            storage.replace("things", batch(*({**row, "kk": 1} for row in numbered(values))))
+            for _ in range(2):
+                found = self.groups(storage, query)[(None, ("int", 1))]
+                assert found["aa", "sum"] == exact(expected)
+                assert found["bb", "sum"] == exact(None)
+        for other in ("text", "", True, False):
+            rows = ({**row, "kk": 1} for row in numbered([1.5, INT64_MAX, other]))
+            storage.replace("things", batch(*rows))
+            for _ in range(2):
+                with pytest.raises(InvalidQuery):
+                    self.groups(storage, query)
 
     def test_more_rows_than_asked_for_are_refused(self, storage: Storage) -> None:
         storage.save("things", batch(*numbered(range(10))))

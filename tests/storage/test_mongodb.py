@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -239,6 +240,27 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
 def test_a_url_that_makes_no_sense_says_so(wrong: str) -> None:
     with pytest.raises(StorageUnavailable, match="URL"):
         open_storage(wrong)
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["hush?hush", "hush?w=1&hush", "8080?hush", "8080/hush", "1?hush=1", "a@b?hush", "hush#1"],
+)
+def test_no_part_of_a_password_is_shown_however_it_is_spelt(
+    password: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Nor taken for a host, an option, or a database, which messages name."""
+    with pytest.raises(StorageUnavailable) as caught:
+        open_storage(f"mongodb://user:{password}@127.0.0.1:1/db?serverSelectionTimeoutMS=100")
+    assert not set(re.findall(r"hush|8080", caught.value.message))
+    assert not list(recwarn)
+
+
+@pytest.mark.parametrize("option", ["replicaSe=rs0", "connectTimeoutMS=soon"])
+def test_an_option_that_would_be_passed_over_is_refused(option: str) -> None:
+    name = option.partition("=")[0].lower()
+    with pytest.raises(StorageUnavailable, match=f"(?i)can't use the store's URL: .*{name}"):
+        open_storage(f"mongodb://user:hush@127.0.0.1:1/db?{option}")
 
 
 def test_an_election_loses_no_acknowledged_write(url: str, two: tuple[Storage, Storage]) -> None:

@@ -7,7 +7,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +196,37 @@ def test_a_commit_that_is_not_confirmed_is_asked_for_again(
     assert store.state("things").records == 2
 
 
+@pytest.mark.parametrize(
+    ("command", "mode"),
+    [("drop", {"times": 3}), ("findAndModify", {"skip": 1})],
+    ids=["dropping fails", "looking for what to drop fails"],
+)
+def test_a_write_that_is_stored_says_so_whatever_happens_to_what_it_replaced(
+    members: ReplicaSet, command: str, mode: dict[str, int]
+) -> None:
+    """Who is told that it was not would send it again, and store it twice."""
+    url = mongodb.database(members.url)
+    large = batch(*({"_id": str(n)} for n in range(25_001)))
+    with (
+        closing(MongoDBStorage(url, kept_for=timedelta(0))) as storage,
+        MongoClient[dict[str, object]](members.url) as client,
+    ):
+        storage.put_bucket(THINGS)
+        for write in (
+            lambda: storage.replace("things", batch({"_id": "a"})),
+            lambda: storage.save("things", large),
+            lambda: storage.drop_bucket("things"),
+        ):
+            data = {"failCommands": [command], "errorCode": 91}
+            fail = {"configureFailPoint": "failCommand", "mode": mode, "data": data}
+            client.admin.command(fail)
+            try:
+                write()
+            finally:
+                client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+        assert storage.buckets() == []
+
+
 @pytest.mark.parametrize("command", ["find", "aggregate"])
 def test_a_primary_that_can_not_read_in_the_past_yet_is_waited_for(
     members: ReplicaSet, store: MongoDBStorage, command: str
@@ -205,6 +238,31 @@ def test_a_primary_that_can_not_read_in_the_past_yet_is_waited_for(
     with failing(members, command, 3, errorCode=246):
         query = Query(group_by=("_id",))
         assert store.groups("things", query, most_rows=9).counts == [1]
+
+
+def test_writers_that_wait_for_each_other_learn_at_once_that_the_database_is_gone(
+    members: ReplicaSet, store: MongoDBStorage
+) -> None:
+    """Not one after the other, each after the time for which a primary is waited for."""
+    failed: list[float] = []
+
+    def write(name: int) -> None:
+        with suppress(StorageUnavailable):
+            for n in count():
+                store.save("things", batch({"_id": f"{name}-{n}"}))
+        failed.append(time.monotonic())
+
+    writers = [threading.Thread(target=write, args=[name]) for name in range(8)]
+    for writer in writers:
+        writer.start()
+    time.sleep(1)
+    began = time.monotonic()
+    kill(members)
+    for writer in writers:
+        writer.join()
+    start(members)
+    members.primary()
+    assert max(failed) - began < BOUND
 
 
 def test_a_commit_of_which_nothing_is_ever_heard_says_so(

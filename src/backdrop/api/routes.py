@@ -45,7 +45,9 @@ class Site:
     limits: Limits
     answers: AnswerCache
     readers: CapacityLimiter
-    """Queries at once: the other worker threads are left to writes and to `/_status`."""
+    """Queries at once."""
+    writers: CapacityLimiter
+    """Writes of records at once. Neither takes the threads of what is quick, as `/_status` is."""
     now: Callable[[], datetime]
     uploads: Uploads
     https: bool = False

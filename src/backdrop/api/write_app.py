@@ -32,7 +32,7 @@ async def _store(request: Request, site: Site, *, replace: bool) -> Response:
         rows = parse_rows(unpack(body, site.limits))
         return ingest(site.storage, bucket, rows, replace=replace, by=by)
 
-    return _answer(await run_sync(store), request)
+    return _answer(await run_sync(store, limiter=site.writers), request)
 
 
 async def patch_record(request: Request, site: Site) -> Response:
@@ -43,7 +43,7 @@ async def patch_record(request: Request, site: Site) -> Response:
         row = parse_row(unpack(body, site.limits))
         return ingest_patch(site.storage, bucket, request.path_params["id"], row, by=by)
 
-    return _answer(await run_sync(merge), request)
+    return _answer(await run_sync(merge, limiter=site.writers), request)
 
 
 async def delete_record(request: Request, site: Site) -> Response:
@@ -59,7 +59,7 @@ async def delete_record(request: Request, site: Site) -> Response:
         )
         site.storage.delete(bucket.name, record_id, act=act)
 
-    await run_sync(remove)
+    await run_sync(remove, limiter=site.writers)
     return json_answer({"status": "ok"})
 
 

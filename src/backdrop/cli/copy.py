@@ -17,22 +17,20 @@ from backdrop.errors import BackdropError
 from backdrop.storage.open import duckdb_path, open_storage, without_credentials
 from backdrop.storage.port import Storage
 
+_FROM, _TO = "BACKDROP_COPY_FROM", "BACKDROP_COPY_TO"
 _SHOWN_OF_CHECKSUM = 16
 _GO_ON = "What was copied by then is whole: the same command again goes on"
 
 
 def copy(
-    source: Annotated[
-        str,
+    stores: Annotated[
+        list[str] | None,
         typer.Argument(
-            metavar="FROM",
-            envvar="BACKDROP_COPY_FROM",
-            help="the store to copy: duckdb: or mongodb:",
+            metavar="[FROM] [TO]",
+            help="the store to copy and the one to fill, duckdb: or mongodb: "
+            f"(env: {_FROM}, {_TO}: for a URL with a password)",
         ),
-    ],
-    destination: Annotated[
-        str, typer.Argument(metavar="TO", envvar="BACKDROP_COPY_TO", help="the store to fill")
-    ],
+    ] = None,
     *,
     replace: Annotated[
         bool,
@@ -45,6 +43,7 @@ def copy(
     one again goes on: what is there and the same is left. What is there and not the same stops it
     before anything is changed, but for --replace. The copy is read back and compared.
     """
+    source, destination = _ends(stores or [])
     _refuse_urls(source, destination)
     os.umask(0o077)  # a store that is made is for its owner alone
     with _filled(source) as here, _opened("destination", destination) as there:
@@ -59,6 +58,22 @@ def copy(
             "Copy again with --replace"
         )
     note.print(f"{without_credentials(destination)} holds all of it", markup=False)
+
+
+def _ends(given: Sequence[str]) -> tuple[str, str]:
+    """Both URLs: those that the environment does not give are arguments, the source first."""
+    left = iter(given)
+    if len(given) == 2:
+        source, destination = given
+    else:
+        source = os.environ.get(_FROM) or next(left, "")
+        destination = os.environ.get(_TO) or next(left, "")
+    if not source or not destination or (len(given) < 2 and list(left)):
+        raise Stop(
+            "two stores are needed, the one to copy and the one to fill: backdrop copy FROM TO, or "
+            f"one of them, or both, as {_FROM} and {_TO}"
+        )
+    return source, destination
 
 
 def _refuse_urls(source: str, destination: str) -> None:
@@ -77,8 +92,7 @@ def _opened(role: str, url: str) -> Iterator[Storage]:
     try:
         storage = open_storage(url)
     except BackdropError as error:
-        hint = "" if duckdb_path(url) is None else " (a server that has it must be stopped first)"
-        raise Stop(f"the {role}: {error}{hint}") from None
+        raise Stop(f"the {role}: {error}") from None
     with closing(storage):
         yield storage
 

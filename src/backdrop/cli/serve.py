@@ -188,7 +188,7 @@ def _refuse_sharing(settings: Settings, apis: Apis) -> None:
     if settings.workers > 1:
         raise Stop(
             f"{settings.workers} workers can't share {settings.store}: "
-            "it is for one process alone (--workers 1)"
+            "it is for one process alone (--workers 1), other than a database of MongoDB"
         )
 
 

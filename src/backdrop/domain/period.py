@@ -10,7 +10,6 @@ is the start of the next.
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -107,17 +106,31 @@ class Period:
         """
         if self.name != "hour":
             return self.start_of_date(self._shift_date(self._local_date(start), count))
+        return self._shift_hours(start, count)
+
+    def _shift_hours(self, start: datetime, count: int) -> datetime:
+        """`shift` of hours, segment by segment: those of one are counted, not gone through."""
         # Changes of offset cut some hours, so the guess is wide enough for them on either side.
         slack = timedelta(days=3 + abs(count) // 1000)
         if count >= 0:
-            hours = self._hours(start, min(LAST_INSTANT - _DAY, start + count * _HOUR + slack))
-            shifted = next(itertools.islice(hours, count, None), None)
+            first, end = start, min(LAST_INSTANT - _DAY, start + count * _HOUR + slack)
         else:
-            hours = self._hours(max(FIRST_INSTANT, start + count * _HOUR - slack), start)
-            shifted = next(iter(deque(hours, maxlen=-count)), None) if -count else None
-        if shifted is None:
+            first, end = max(FIRST_INSTANT, start + count * _HOUR - slack), start
+        runs = segments(self.zone, self._hour_start(first), end)
+        stops = [*(run.since for run in runs[1:]), end]
+        hours = [
+            -(-_local(stop, run) // _HOUR) - _local(run.since, run) // _HOUR
+            for run, stop in zip(runs, stops, strict=True)
+        ]
+        left = count if count >= 0 else sum(hours) + count
+        if left < 0:
             raise OverflowError
-        return shifted
+        for run, number in zip(runs, hours, strict=True):
+            if left < number:
+                local = (_local(run.since, run) // _HOUR + left) * _HOUR
+                return FIRST_INSTANT + (local - run.offset) if left else run.since
+            left -= number
+        raise OverflowError
 
     def _shift_date(self, day: date, count: int) -> date:
         if self.name in _months:
@@ -247,6 +260,11 @@ def first_instant_of_hour(hours: int, segment: Segment) -> datetime:
     """Where the local hour begins that is `hours` after 0001-01-01T00:00, within the segment."""
     since_first = max(timedelta(0), hours * _HOUR - segment.offset)
     return max(FIRST_INSTANT + since_first, segment.since)
+
+
+def _local(instant: datetime, segment: Segment) -> timedelta:
+    """The local time since 0001-01-01T00:00, by the segment's offset."""
+    return instant - FIRST_INSTANT + segment.offset
 
 
 def _offset(zone: ZoneInfo, instant: datetime) -> timedelta:

@@ -31,7 +31,6 @@ from backdrop.web.providers import Attempt, Provider
 from backdrop.web.render import HEADERS, page
 from backdrop.web.sessions import (
     end_session,
-    find_visitor,
     sent_cookie,
     set_cookie,
     start_session,
@@ -99,17 +98,11 @@ def resources(sign_in: SignIn) -> Resources:
         return partial(handler, sign_in)
 
     return {
-        _HOME: {"GET": _home},
         "/_user/sign_in": {"GET": step(_begin)},
         CALLBACK: {"GET": step(_finish)},
         "/_user/sign_out": {"GET": _sign_out},
         "/_user/link": {"GET": step(_ask), "POST": step(_open_link)},
     }
-
-
-async def _home(request: Request, site: Site) -> Response:
-    visitor = await run_sync(find_visitor, request, site)
-    return page("signed_in.html", visitor=visitor)
 
 
 # -- with a sign-in service -------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -164,14 +165,19 @@ class Connection:
     """
 
     def __init__(self, url: str) -> None:
+        _refuse_unquoted(url)
         given = {name.lower() for name, _ in parse_qsl(urlsplit(url).query)}
         options: dict[str, Any] = {k: v for k, v in _DEFAULTS.items() if k.lower() not in given}
         self._primary = _Primary()
         self._settled: list[ObjectId | None] = []
         try:
-            self._client: MongoClient[dict[str, Any]] = MongoClient(
-                url, retryWrites=True, event_listeners=[self._primary], **options
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", UserWarning)  # of options that would be passed over
+                self._client: MongoClient[dict[str, Any]] = MongoClient(
+                    url, retryWrites=True, event_listeners=[self._primary], **options
+                )
+        except UserWarning as error:
+            raise StorageUnavailable(f"can't use the store's URL: {error}") from None
         except (PyMongoError, ValueError) as error:
             # What PyMongo says may hold a part of the URL, and so of a password.
             reason = _HOW_TO_QUOTE if "@" in url else str(error)
@@ -210,7 +216,7 @@ class Connection:
     @contextmanager
     def asked(self) -> Iterator[None]:
         """Within, no exception of the driver leaves, and nothing begins that can't be answered."""
-        self._refuse_if_gone()
+        self.refuse_if_gone()
         with driver_errors():
             self._settle()
             yield
@@ -253,7 +259,7 @@ class Connection:
                         session.abort_transaction()
                     if not _has_label(error, _TRANSIENT) or time.monotonic() > until:
                         raise
-                self._refuse_if_gone()
+                self.refuse_if_gone()
                 time.sleep(random.random() * min(0.005 * 1.5**attempt, _LONGEST_PAUSE))  # noqa: S311  no secret
         raise AssertionError  # the loop has no other end
 
@@ -283,7 +289,8 @@ class Connection:
             store.find_one({"_id": "format"}, max_time_ms=_LONGEST_SETTLING_MS)
             self._settled = elections
 
-    def _refuse_if_gone(self) -> None:
+    def refuse_if_gone(self) -> None:
+        """Raise StorageUnavailable where nothing that is asked now can be answered."""
         if self._is_gone():
             raise StorageUnavailable("the store does not answer")
 
@@ -317,6 +324,15 @@ def asks(method: Callable[Concatenate[A, P], T]) -> Callable[Concatenate[A, P], 
             return method(self, *args, **named)
 
     return ask
+
+
+def _refuse_unquoted(url: str) -> None:
+    """What stands before an @ is a name or a password: none may be taken for a host or an option,
+    which messages show.
+    """
+    _, *after_hosts = re.split("[/?]", url.partition("://")[2], maxsplit=1)
+    if "@" in "".join(after_hosts):
+        raise StorageUnavailable(f"can't use the store's URL: {_HOW_TO_QUOTE}")
 
 
 _HOW_TO_QUOTE = (

@@ -24,6 +24,7 @@ from backdrop.errors import NotFound, StorageUnavailable
 from backdrop.storage.mongodb.audit import Audit
 from backdrop.storage.mongodb.catalogue import Catalogue
 from backdrop.storage.mongodb.connection import (
+    LONGEST_WRITE,
     SOON,
     Connection,
     Session,
@@ -97,7 +98,7 @@ class MongoDBStorage:
         self._clock = clock
         self._shelves = Shelves(self._database, kept_for=kept_for)
         self._turns: dict[str, threading.Lock] = {}
-        self._with_floats: set[tuple[str, str]] = set()
+        self._with_floats: dict[str, set[str]] = {}
         try:
             self.connection.open(self._prepare, say)
         except BaseException:
@@ -162,7 +163,7 @@ class MongoDBStorage:
 
         with self._turn(name):
             self._transact(work, act)
-        self._shelves.sweep()
+        self._shelves.sweep_if_possible()
 
     @asks
     def state(self, name: str) -> BucketState:
@@ -257,7 +258,7 @@ class MongoDBStorage:
             count = len(records)
             contents = {"records": count, "stored": count, "fields": list(records.columns)}
             self._switch({"_id": bucket, "number": number}, name, contents, act)
-        self._shelves.sweep()
+        self._shelves.sweep_if_possible()
 
     @asks
     def update(
@@ -424,13 +425,22 @@ class MongoDBStorage:
         self._audit.prepare()
         self._shelves.sweep()
 
-    def _turn(self, bucket: str) -> threading.Lock:
-        """What the writers of one bucket in this process wait for.
+    @contextmanager
+    def _turn(self, bucket: str) -> Iterator[None]:
+        """What the writers of one bucket in this process wait for, as long as one may take.
 
         They would only get in each other's way: each write changes the bucket's document, which
-        puts the writes of all processes into one order.
+        puts the writes of all processes into one order. Where the database goes, they don't each
+        find that out for themselves, one after the other.
         """
-        return self._turns.setdefault(bucket, threading.Lock())
+        turn = self._turns.setdefault(bucket, threading.Lock())
+        if not turn.acquire(timeout=LONGEST_WRITE):
+            raise StorageUnavailable("too many writes wait for this bucket")
+        try:
+            self.connection.refuse_if_gone()
+            yield
+        finally:
+            turn.release()
 
     def _transact(self, work: Callable[[Session], T], act: Act | None) -> T:
         """What the work returns; the act is noted in its transaction, unless it returns False."""
@@ -496,10 +506,11 @@ class MongoDBStorage:
                 self._switch(held, name, contents, act)
             except NotFound:  # or changed meanwhile, by another process
                 continue
-            self._shelves.sweep()
+            self._shelves.sweep_if_possible()
             return
         raise StorageUnavailable("the store does not answer")
 
     def _snapshot(self, bucket: str, session: Session, until: float | None = None) -> Snapshot:
         shelf = self._database[self._catalogue.found(bucket, session)["collection"]]
-        return Snapshot(shelf, session, self._with_floats, until=until)
+        with_floats = self._with_floats.setdefault(bucket, set())
+        return Snapshot(shelf, session, with_floats, until=until)

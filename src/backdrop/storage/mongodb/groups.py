@@ -16,7 +16,7 @@ from backdrop.domain.reduce import add, finite, greatest, least
 from backdrop.domain.shape import Groups
 from backdrop.domain.values import Value, order_key, shown
 from backdrop.storage.mongodb.documents import Document, read_value
-from backdrop.storage.mongodb.pipeline import SCALE, Sums, cell, key_names, period_key
+from backdrop.storage.mongodb.pipeline import SCALE, cell, key_names, period_key
 from backdrop.storage.port import not_a_number
 
 Identity = tuple[Any, ...]
@@ -59,12 +59,13 @@ def _starts(
     return [start[key] for key in keys]
 
 
-def dearer_sums(query: Query, rows: Sequence[Document], sums: Sums) -> Sums | None:
-    """How to sum instead, where these rows show that this way was not enough."""
-    places = [place for place, (_, reduction) in enumerate(query.reductions) if reduction == "sum"]
-    if sums == "exact" or not any(_is_short(row, place) for place in places for row in rows):
-        return None
-    return "split" if sums == "plain" else "exact"
+def short_sums(query: Query, rows: Sequence[Document]) -> list[str]:
+    """The fields of which these rows show that a dearer way to sum is needed."""
+    return [
+        field
+        for place, (field, reduction) in enumerate(query.reductions)
+        if reduction == "sum" and any(_is_short(row, place) for row in rows)
+    ]
 
 
 def _is_short(row: Document, place: int) -> bool:

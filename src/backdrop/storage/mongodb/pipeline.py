@@ -248,7 +248,7 @@ _accumulate: dict[Reduction, Callable[[str], dict[str, Expression]]] = {
         "boolean": {"$min": _only(path, "bool")},
     },
     "max": lambda path: {
-        "any": {"$max": path},
+        "boolean": {"$max": _only(path, "bool")},
         "integer": {"$max": _only(path, *_INTEGER)},
         "other": {"$max": _unless(path, "bool")},
     },

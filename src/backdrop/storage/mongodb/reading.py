@@ -19,12 +19,12 @@ from backdrop.domain.period_key import (
     instant,
     segments_of_years,
 )
-from backdrop.domain.query import Equals, Query
+from backdrop.domain.query import Equals, Query, Reduction
 from backdrop.domain.shape import Groups
 from backdrop.domain.values import ID, TIMESTAMP, Record
 from backdrop.storage.mongodb.connection import Session, is_too_large_a_group
 from backdrop.storage.mongodb.documents import Document, to_record
-from backdrop.storage.mongodb.groups import dearer_sums, to_groups
+from backdrop.storage.mongodb.groups import short_sums, to_groups
 from backdrop.storage.mongodb.pipeline import (
     Pipeline,
     Sums,
@@ -57,7 +57,7 @@ def within(seconds: float | None) -> Iterator[float | None]:
 class Snapshot:
     """One bucket's collection, read in a session of one moment.
 
-    `with_floats` remembers, from one reading to the next, collections and fields whose plain sums
+    `with_floats` remembers, from one reading of the bucket to the next, the fields whose plain sums
     were not enough: it saves the attempt. `until`, in monotonic seconds, is when the server ends
     its work; but for records that come as they are read, since it counts their pages as one work.
     """
@@ -66,7 +66,7 @@ class Snapshot:
         self,
         shelf: Collection[Document],
         session: Session,
-        with_floats: set[tuple[str, str]],
+        with_floats: set[str],
         *,
         until: float | None = None,
     ) -> None:
@@ -108,27 +108,28 @@ class Snapshot:
             )
             return list(self._run(pipeline, natural=natural))
 
-        summed = {(self._shelf.name, f) for f, reduction in query.reductions if reduction == "sum"}
-        sums: Sums = "plain" if summed.isdisjoint(self._with_floats) else "split"
-        sets: dict[str, Iterator[Document]] = {}
-        try:
-            rows = rows_of(sums, with_sets=True)
-        except OperationFailure as error:
-            fields = [field for field, reduction in query.reductions if reduction == "set"]
-            if not fields or not is_too_large_a_group(error):
-                raise
-            rows = rows_of(sums, with_sets=False)
-            sets = {
-                field: self._run(select_set(query, field, offsets), natural=natural)
-                for field in fields
-            }
-        if len(rows) > most_rows:
-            raise too_many_rows(most_rows)
-        while dearer := dearer_sums(query, rows, sums):
-            sums = dearer
-            self._with_floats |= summed
-            rows = rows_of(sums, with_sets=not sets)
-        return to_groups(query, rows, offsets, sets)
+        sums: Sums = "plain" if self._with_floats.isdisjoint(_reduced(query, "sum")) else "split"
+        apart: list[str] = []  # the fields whose sets come as rows of their own
+        while True:
+            try:
+                rows = rows_of(sums, with_sets=not apart)
+            except OperationFailure as error:
+                sets = _reduced(query, "set")
+                if apart or not sets or not is_too_large_a_group(error):
+                    raise
+                apart = sets
+                continue
+            if len(rows) > most_rows:
+                raise too_many_rows(most_rows)
+            short = short_sums(query, rows)
+            if not short or sums == "exact":
+                break
+            self._with_floats.update(short)
+            sums = "split" if sums == "plain" else "exact"
+        found = {
+            field: self._run(select_set(query, field, offsets), natural=natural) for field in apart
+        }
+        return to_groups(query, rows, offsets, found)
 
     def _pages(
         self, pipeline: Pipeline, left: int | None, *, is_bounded: bool
@@ -176,6 +177,11 @@ class Snapshot:
             return segments(query.period.zone, query.period.start(first), last)
         years = sorted(int(row["_id"]) for row in self._run(select_years(query)))
         return segments_of_years(query.period, years) or NO_OFFSET
+
+
+def _reduced(query: Query, by: Reduction) -> list[str]:
+    """The fields of which that is asked."""
+    return [field for field, reduction in query.reductions if reduction == by]
 
 
 def _reads_most(query: Query, ends: Ends) -> bool:

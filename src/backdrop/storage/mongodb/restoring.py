@@ -31,7 +31,7 @@ def restoring(
 ) -> Iterator[Restore]:
     """What `Storage.restoring` is, in this database. `transact` does its work in a transaction."""
     catalogue.refuse_taken(bucket, tokens)
-    number, name = catalogue.number(), shelves.new()
+    name = shelves.new()
     fields: dict[str, None] = {}
     stored = 0
 
@@ -46,6 +46,8 @@ def restoring(
         stored += len(records)
 
     yield put
+
+    number = catalogue.number()  # above that of whatever was made of this name meanwhile
 
     def work(session: Session) -> None:
         before = catalogue.drop(bucket.name, session)
@@ -64,4 +66,4 @@ def restoring(
     except DuplicateKeyError:
         catalogue.refuse_taken(bucket, tokens)
         raise
-    shelves.sweep()
+    shelves.sweep_if_possible()

@@ -8,9 +8,11 @@ the server keeps snapshots, and a crash while one is made leaves nothing behind.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 
 from bson import Int64, ObjectId
+from pymongo.errors import PyMongoError
 from pymongo.operations import IndexModel
 
 from backdrop.errors import StorageUnavailable
@@ -55,6 +57,11 @@ class Shelves:
         while found := self._left_over.find_one_and_update(old, {"$set": {"dropping": True}}):
             self._database.drop_collection(found["_id"])
             self._left_over.delete_one({"_id": found["_id"]})
+
+    def sweep_if_possible(self) -> None:
+        """The same after a write, which is durable: it has not failed where this does."""
+        with suppress(PyMongoError):
+            self.sweep()
 
     def _leave(self, name: str, session: Session | None = None) -> None:
         self._left_over.update_one({"_id": name}, _SINCE_NOW, upsert=True, session=session)
