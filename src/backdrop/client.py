@@ -19,11 +19,7 @@ _TIMEOUT = httpx2.Timeout(10, read=300, write=60)
 
 
 class NoAnswer(Exception):
-    """The server gave no answer. `was_sent`: the request may have reached it all the same."""
-
-    def __init__(self, message: str, *, was_sent: bool) -> None:
-        super().__init__(message)
-        self.was_sent = was_sent
+    """The server gave no answer. The request may have reached it all the same."""
 
 
 @dataclass(eq=False)
@@ -40,9 +36,9 @@ class Refused(Exception):
         return self.message
 
     @property
-    def is_unavailable(self) -> bool:
-        """Whether Backdrop says that its store did not answer: then nothing was done."""
-        return any(one.get("code") == "storage_unavailable" for one in self.errors)
+    def is_fault(self) -> bool:
+        """Whether it is the server's fault, so that what was asked for may be done all the same."""
+        return self.status >= 500
 
 
 class Client:
@@ -138,17 +134,15 @@ class Client:
 
     # -- records ----------------------------------------------------------------------------
 
-    def post(self, bucket: str, body: bytes, *, token: str) -> dict[str, Any]:
-        """Store the records of `body`, a JSON array."""
-        return self._send("POST", f"/{quote(bucket, safe='')}", body, token)
+    def post(self, bucket: str, body: bytes, *, token: str, key: str) -> bool:
+        """Store the records of `body`, a JSON array, once under the key, however often it is sent.
 
-    def count_events(self, bucket: str) -> int | None:
-        """How many records with a `_timestamp` the bucket has; None where that can't be asked."""
-        try:
-            answer = self._send("GET", f"/{quote(bucket, safe='')}?period=year", None, None)
-            return sum(int(row["_count"]) for row in answer["data"])
-        except (NoAnswer, Refused, LookupError, TypeError):
-            return None  # not public, or this is the write API alone
+        Returns whether they have been stored now, not before.
+        """
+        path, named = f"/{quote(bucket, safe='')}", {"Idempotency-Key": f'"{key}"'}
+        response = self._ask("POST", path, body, token, named)
+        self._answer(response, ())
+        return "Idempotency-Replayed" not in response.headers
 
     # -- within -----------------------------------------------------------------------------
 
@@ -165,18 +159,29 @@ class Client:
         *,
         fine: Collection[int] = (),
     ) -> dict[str, Any]:
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return self._answer(self._ask(method, path, content, token, {}), fine)
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        token: str | None,
+        more: Mapping[str, str],
+    ) -> httpx2.Response:
+        headers = dict(more)
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
         if content is not None:
             headers["Content-Type"] = "application/json"
         try:
-            response = self._http.request(method, path, content=content, headers=headers)
+            return self._http.request(method, path, content=content, headers=headers)
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             message = f"no server at {self.url}: start one with `backdrop serve` ({error})"
-            raise NoAnswer(message, was_sent=False) from None
+            raise NoAnswer(message) from None
         except httpx2.HTTPError as error:
             message = f"{self.url} broke off: {error or type(error).__name__}"
-            raise NoAnswer(message, was_sent=True) from None
-        return self._answer(response, fine)
+            raise NoAnswer(message) from None
 
     def _answer(self, response: httpx2.Response, fine: Collection[int]) -> dict[str, Any]:
         try:

@@ -13,6 +13,7 @@
     ├── NotFound                  no such bucket, record, token or route
     ├── MethodNotAllowed          the route knows other methods
     ├── Conflict                  something else has that place already
+    ├── KeyReused                 an idempotency key that another request has used
     ├── BodyTooLarge              past a size limit
     ├── UnsupportedMediaType      a content type or encoding that is not understood
     ├── ProviderFailed            the sign-in service does not answer as it should
@@ -45,7 +46,8 @@ CODES: Mapping[str, str] = {
     "storage_unavailable": "The store does not answer: nothing was changed; try again after "
     "`Retry-After`.",
     "outcome_unknown": "The store did not say whether it kept the write: it is whole, or not there "
-    "at all. Send it again if its records have an `_id` or get one by `auto_ids`; else look first.",
+    "at all. Send it again, with the same `Idempotency-Key` if it had one; without one only if its "
+    "records have an `_id` or get one by `auto_ids`, else look first.",
     "query_too_slow": "The query took longer than it may: ask for a shorter range, or fewer "
     "groups.",
     "too_many_queries": "More queries run and wait here than may: try again after `Retry-After`.",
@@ -53,6 +55,11 @@ CODES: Mapping[str, str] = {
     "go on after `Retry-After`.",
     "internal_error": "A fault of the server: report it with the answer's `request_id`.",
     "invalid_request": "What was asked for can't be understood: see what the message expects.",
+    # writes that are sent again
+    "invalid_idempotency_key": "The header `Idempotency-Key` is not what it takes: send 1 to 255 "
+    "printable ASCII characters in quotes, such as a UUID, once.",
+    "idempotency_key_reused": "The bucket has stored another request under this "
+    "`Idempotency-Key`, and nothing of this one: give each its own.",
     # bodies
     "body_too_large": "The body is past a size limit, as sent or unpacked: send smaller batches.",
     "unsupported_media_type": "The body is not declared as JSON in UTF-8: send "
@@ -239,6 +246,10 @@ class MethodNotAllowed(BackdropError):
 
 class Conflict(BackdropError):
     default_code = "conflict"
+
+
+class KeyReused(BackdropError):
+    default_code = "idempotency_key_reused"
 
 
 class BodyTooLarge(BackdropError):

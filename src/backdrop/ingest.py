@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,8 +13,10 @@ from typing import Any
 
 from backdrop.domain.audit import Act, Action
 from backdrop.domain.bucket import Bucket
+from backdrop.domain.once import AlreadyDone, Once
 from backdrop.domain.record import parse_patch, parse_records
 from backdrop.domain.table import joined
+from backdrop.errors import KeyReused
 from backdrop.schema import schema_check
 from backdrop.storage.port import Storage
 
@@ -22,11 +25,19 @@ from backdrop.storage.port import Storage
 class Receipt:
     """What was stored, durably. `records` counts those received, also two of one `_id`.
 
-    `replaced`: how many stored ones they took the place of, if that was asked for.
+    `replaced`: how many stored ones they took the place of, if that was asked for. `replayed`:
+    whether it was an earlier write of the same key that stored them.
     """
 
     records: int
     replaced: int | None = None
+    replayed: bool = False
+
+
+def earlier(storage: Storage, bucket: Bucket, once: Once | None) -> Receipt | None:
+    """The receipt of that write, if it has been made. Raises KeyReused where it was another."""
+    found = None if once is None else storage.done(bucket.name, once.key)
+    return None if found is None else _replayed(found, once)
 
 
 def ingest(
@@ -36,19 +47,25 @@ def ingest(
     *,
     replace: bool = False,
     by: str | None = None,
+    once: Once | None = None,
 ) -> Receipt:
     """Check all the rows and store them in one step, as the bucket's whole contents if `replace`.
 
     The audit log says `by` whom, if that is given.
-    Raises InvalidRecords, with every row's problems, or StorageUnavailable; then nothing is stored.
+    Raises InvalidRecords, with every row's problems, KeyReused or StorageUnavailable; then nothing
+    is stored. An empty batch is no write, unless `replace`: nothing is kept of it.
     """
     records = parse_records(raw_rows, bucket, new_ids=_new_ids(), schema_check=schema_check(bucket))
-    if replace:
-        act = _act(by, "records_replaced", bucket, records.received)
-        storage.replace(bucket.name, records, act=act)
-    elif len(records):
-        act = _act(by, "records_stored", bucket, records.received)
-        storage.save(bucket.name, records, act=act)
+    once = _with_records(once, records.received)
+    action: Action = "records_replaced" if replace else "records_stored"
+    act = _act(by, action, bucket, records.received)
+    try:
+        if replace:
+            storage.replace(bucket.name, records, once=once, act=act)
+        elif len(records):
+            storage.save(bucket.name, records, once=once, act=act)
+    except AlreadyDone as done:
+        return _replayed(done.once, once)
     return Receipt(records.received)
 
 
@@ -73,16 +90,27 @@ def ingest_parts(
 
 
 def ingest_patch(
-    storage: Storage, bucket: Bucket, record_id: str, raw: Any, *, by: str | None = None
+    storage: Storage,
+    bucket: Bucket,
+    record_id: str,
+    raw: Any,
+    *,
+    by: str | None = None,
+    once: Once | None = None,
 ) -> Receipt:
     """Merge the raw row's fields into one record. Raises NotFound too."""
     check = schema_check(bucket)
-    storage.update(
-        bucket.name,
-        record_id,
-        lambda stored: parse_patch(stored, raw, bucket, schema_check=check),
-        act=_act(by, "record_changed", bucket, 1, _id=record_id),
-    )
+    once = _with_records(once, 1)
+    try:
+        storage.update(
+            bucket.name,
+            record_id,
+            lambda stored: parse_patch(stored, raw, bucket, schema_check=check),
+            once=once,
+            act=_act(by, "record_changed", bucket, 1, _id=record_id),
+        )
+    except AlreadyDone as done:
+        return _replayed(done.once, once)
     return Receipt(1)
 
 
@@ -92,6 +120,19 @@ def _act(
     if by is None:
         return None
     return Act(by=by, action=action, bucket=bucket.name, records=records, details=details)
+
+
+def _with_records(once: Once | None, records: int) -> Once | None:
+    return None if once is None else dataclasses.replace(once, records=records)
+
+
+def _replayed(found: Once, once: Once | None) -> Receipt:
+    if once is None or found.fingerprint != once.fingerprint:
+        raise KeyReused(
+            "this Idempotency-Key is that of another request, which was stored; the same key "
+            "expects the same method, record and body"
+        )
+    return Receipt(found.records, replayed=True)
 
 
 def _new_ids() -> Iterator[str]:

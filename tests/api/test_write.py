@@ -15,6 +15,7 @@ import pytest
 import zstandard
 
 from backdrop.api.body import Limits
+from backdrop.domain.once import Once
 from backdrop.domain.table import Records
 from backdrop.storage.memory import MemoryStorage
 from tests.api.conftest import Desk, bearer, codes
@@ -39,10 +40,10 @@ class Stuck(MemoryStorage):
         self.waiting = threading.Semaphore(0)
         self.go = threading.Event()
 
-    def save(self, bucket: str, records: Records) -> None:
+    def save(self, bucket: str, records: Records, *, once: Once | None = None) -> None:
         self.waiting.release()
         self.go.wait(60)
-        super().save(bucket, records)
+        super().save(bucket, records, once=once)
 
 
 def test_many_writes_that_wait_keep_nobody_else_from_an_answer(desk: Desk) -> None:
@@ -498,3 +499,161 @@ def test_a_bucket_may_have_a_thousand_fields(desk: Desk) -> None:
     assert post(range(999)) == 200
     assert post(range(1_000, 2_000), "PUT") == 200
     assert post(range(1_001), "PUT") == 400
+
+
+# -- writes that are sent again ----------------------------------------------------------------
+
+KEY = {"Idempotency-Key": '"8e03978e-40d5"'}
+REPLAYED = "Idempotency-Replayed"
+
+
+@pytest.fixture
+def x_stored(desk: Desk, writer: dict[str, str]) -> dict[str, str]:
+    desk.client.post("/things", headers=writer, json={"_id": "x"})
+    return writer
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "left"),
+    [
+        ("POST", "/things", [{"aa": 1}, {"aa": 2}], 3),
+        ("PUT", "/things", [{"aa": 1}, {"aa": 2}], 2),
+        ("PUT", "/things", [], 0),
+        ("PATCH", "/things/x", {"aa": 1}, 1),
+    ],
+)
+def test_a_write_of_a_known_key_is_made_once(
+    desk: Desk, x_stored: dict[str, str], method: str, path: str, body: Any, left: int
+) -> None:
+    """The first answer comes again, with a header that says so, under the second address too,
+    whichever way the body is packed, for a day, and whatever was written meanwhile."""
+    pair = {"data_group": "civic", "data_type": "things"}
+    desk.client.patch("/_buckets/things", headers=desk.admin, json=pair)
+    first = desk.client.request(method, path, headers=x_stored | KEY, json=body)
+    assert (first.status_code, REPLAYED in first.headers) == (200, False)
+    assert len(stored(desk)) == left
+    desk.client.post("/things", headers=x_stored, json={"_id": "x", "bb": 1})
+    found = stored(desk)
+    packed = gzip.compress(json.dumps(body, separators=(",", ":")).encode())
+    desk.clock.move(24 * 3600 - 1)
+    for address in (path, path.replace("/things", "/data/civic/things", 1)):
+        headers = x_stored | KEY | JSON | {"Content-Encoding": "gzip"}
+        again = desk.client.request(method, address, headers=headers, content=packed)
+        assert (again.status_code, again.content) == (200, first.content)
+        assert again.headers[REPLAYED] == "true"
+        assert stored(desk) == found
+    desk.clock.move(1)
+    last = desk.client.request(method, path, headers=x_stored | KEY, json=body)
+    assert (last.status_code, REPLAYED in last.headers) == (200, False)
+    assert stored(desk) != found
+
+
+def test_another_request_of_a_known_key_is_refused(desk: Desk, x_stored: dict[str, str]) -> None:
+    """Another body, method or record: 422, and nothing is stored; errors keep no key."""
+    headers = x_stored | KEY
+    for refused in ([{"aa": []}], [{"_id": " "}]):
+        assert desk.client.post("/things", headers=headers, json=refused).status_code == 400
+    assert desk.client.patch("/things/y", headers=headers, json={"aa": 1}).status_code == 404
+    assert desk.client.post("/things", headers=headers, json=[]).status_code == 200
+    assert desk.client.post("/things", headers=headers, json=[{"_id": "y"}]).status_code == 200
+    for method, path, body in (
+        ("POST", "/things", [{"_id": "z"}]),
+        ("POST", "/things", []),
+        ("PUT", "/things", [{"_id": "y"}]),
+        ("PATCH", "/things/x", [{"_id": "y"}]),
+        ("POST", "/things", [{"aa": []}]),
+    ):
+        answer = desk.client.request(method, path, headers=headers, json=body)
+        assert (answer.status_code, codes(answer)) == (422, ["idempotency_key_reused"])
+    assert stored(desk) == [{"_id": "x"}, {"_id": "y"}]
+
+
+def test_a_key_is_its_buckets(desk: Desk, x_stored: dict[str, str]) -> None:
+    """Another bucket may use it for something else, and so may one made anew under the name."""
+    assert desk.client.post("/things", headers=x_stored | KEY, json={"_id": "y"}).is_success
+    others = desk.make("others")
+    assert desk.client.post("/others", headers=others | KEY, json={"aa": 1}).is_success
+    desk.client.delete("/_buckets/things", headers=desk.admin)
+    anew = desk.make("things", raw_queries_allowed=True)
+    answer = desk.client.post("/things", headers=anew | KEY, json={"_id": "z"})
+    assert (answer.status_code, REPLAYED in answer.headers) == (200, False)
+    assert stored(desk) == [{"_id": "z"}]
+
+
+def test_of_requests_at_once_one_writes(desk: Desk, x_stored: dict[str, str]) -> None:
+    """All get the same answer, and one of them is not told that it was given before."""
+
+    def post(_: int) -> Any:
+        return desk.client.post("/things", headers=x_stored | KEY, json=[{"aa": 1}, {"aa": 2}])
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(post, range(8)))
+    assert {(one.status_code, one.content) for one in answers} == {
+        (200, b'{"status":"ok","records":2}')
+    }
+    assert sum(REPLAYED in one.headers for one in answers) == 7
+    assert len(stored(desk)) == 3
+
+
+def test_only_who_may_write_learns_of_a_key(desk: Desk, x_stored: dict[str, str]) -> None:
+    """The token is asked for first; another write token of the bucket gets the answer too."""
+    body = {"_id": "y"}
+    assert desk.client.post("/things", headers=x_stored | KEY, json=body).is_success
+    assert desk.client.post("/things", headers=KEY, json=body).status_code == 401
+    others = desk.make("others")
+    assert desk.client.post("/things", headers=others | KEY, json=body).status_code == 403
+    second = desk.token("things", scope="write")
+    assert desk.client.post("/things", headers=second | KEY, json=body).headers[REPLAYED] == "true"
+
+
+@pytest.mark.parametrize(
+    ("quoted", "bare"),
+    [
+        (r'"a"', "a"),
+        (r'"k/1:2=é"'.replace("é", "e"), "k/1:2=e"),
+        ('"' + "x" * 255 + '"', "x" * 255),
+    ],
+)
+def test_a_key_is_the_same_with_quotes_and_without(
+    desk: Desk, x_stored: dict[str, str], quoted: str, bare: str
+) -> None:
+    for key, replayed in ((quoted, None), (bare, "true")):
+        headers = x_stored | {"Idempotency-Key": key}
+        answer = desk.client.post("/things", headers=headers, json={"aa": 1})
+        assert (answer.status_code, answer.headers.get(REPLAYED)) == (200, replayed)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("", '""', '"', '"a', 'a"', "a b", "a,b", '"a", "b"', "a;b", '"a";b=1', "a\\b", r'"\n"'),
+        *('"é"', "é", '"a\tb"', "x" * 256, '"' + "x" * 256 + '"', '"' + r"\"" * 256 + '"'),
+    ],
+)
+def test_a_malformed_key_is_refused(desk: Desk, x_stored: dict[str, str], key: str) -> None:
+    """With what was expected; nothing is stored."""
+    headers = [*x_stored.items(), ("Idempotency-Key", key.encode("latin-1"))]
+    for method, path in (("POST", "/things"), ("PUT", "/things"), ("PATCH", "/things/x")):
+        answer = desk.client.request(method, path, headers=headers, json={"aa": 1})  # type: ignore[arg-type]
+        assert (answer.status_code, codes(answer)) == (400, ["invalid_idempotency_key"])
+        assert "1 to 255 printable ASCII characters" in answer.json()["message"]
+    assert stored(desk) == [{"_id": "x"}]
+
+
+def test_more_than_one_key_is_refused(desk: Desk, x_stored: dict[str, str]) -> None:
+    headers = [*x_stored.items(), *KEY.items(), *KEY.items()]
+    answer = desk.client.post("/things", headers=headers, json={"aa": 1})  # type: ignore[arg-type]
+    assert (answer.status_code, codes(answer)) == (400, ["invalid_idempotency_key"])
+    assert "more than one" in answer.json()["message"]
+
+
+def test_a_quoted_key_may_hold_blanks_quotes_and_backslashes(
+    desk: Desk, x_stored: dict[str, str]
+) -> None:
+    keys = [r'"a \"b\" \\ c"', '" "', '"' + r"\"" * 255 + '"']
+    for key in keys:
+        for replayed in (None, "true"):
+            headers = x_stored | {"Idempotency-Key": key}
+            answer = desk.client.post("/things", headers=headers, json={"aa": 1})
+            assert (answer.status_code, answer.headers.get(REPLAYED)) == (200, replayed)
+    assert len(stored(desk)) == 1 + len(keys)

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, TypeAlias
 
 Step: TypeAlias = Literal[
-    "store", "drop", "unavailable", "unknown", "fault", "hang", "refuse", "store late"
+    "store",
+    "drop",
+    "unavailable",
+    "unknown",
+    "fault",
+    "hang",
+    "refuse",
+    "store late",
+    "replay",
 ]
 """What is done with one POST: `drop` reads it and breaks off, `hang` never answers, `store late`
-waits for `go_on`, and `refuse` knows no token."""
+waits for `go_on`, `replay` stored it before, and `refuse` knows no token."""
 
 
 class ScriptedServer(ThreadingHTTPServer):
@@ -25,8 +33,8 @@ class ScriptedServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.steps = list(steps)
         self.received: list[Any] = []
-        self.events: int | None = None
-        """How many events it says that it has; None: it can't be asked."""
+        self.keys: list[str] = []
+        """The idempotency key of each POST."""
         self.asked = 0
         """How many GETs it has answered."""
         self.over = threading.Event()
@@ -41,20 +49,21 @@ class _Handler(BaseHTTPRequestHandler):
     server: ScriptedServer
 
     def do_GET(self) -> None:
-        if self.server.events is not None and self.path.endswith("?period=year"):
-            self._answer(200, {"data": [{"_count": self.server.events - 1}, {"_count": 1}]})
-        else:
-            self._answer(200, {"status": "ok"})
+        self._answer(200, {"status": "ok"})
         self.server.asked += 1
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         step = self.server.steps.pop(0)
         self.server.received.append((step, body))
+        self.server.keys.append(self.headers["Idempotency-Key"])
         if step == "store late":
             self.server.go_on.wait(30)
         if step.startswith("store"):
             self._answer(200, {"status": "ok", "records": len(body)})
+        elif step == "replay":
+            answer = {"status": "ok", "records": len(body)}
+            self._answer(200, answer, {"Idempotency-Replayed": "true"})
         elif step == "unavailable":
             problem = {"code": "storage_unavailable", "message": "the store is away"}
             self._answer(503, {"message": "the store is away", "errors": [problem]})
@@ -70,9 +79,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.over.wait(30)
         self.close_connection = True
 
-    def _answer(self, status: int, body: object) -> None:
+    def _answer(self, status: int, body: object, headers: Mapping[str, str] | None = None) -> None:
         content = json.dumps(body).encode()
         self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)

@@ -147,7 +147,9 @@ def test_what_may_not_be_meant_is_remarked(server: Server, make: Make) -> None:
     assert lines[0].startswith("fees.csv: column fee: 1 number, and 1 text such as '2.50'")
     assert "These fields hold times: --timestamp day (2013-01-31)" in lines[1]
     assert lines[2] == "empty.ndjson holds no records"
-    assert "2 of them have no _id: importing the same again stores them twice" in lines
+    assert (
+        "2 of them have no _id: importing the same again after 24 hours stores them twice" in lines
+    )
     with_ids = server.run("import", "remarked", "a.ndjson", "fees.csv", "--timestamp", "day")
     assert "These fields" not in with_ids.stderr
 
@@ -157,6 +159,25 @@ def test_records_that_replace_themselves_are_not_remarked(server: Server, make: 
     assert "twice" not in server.run("import", "replacing", "-", stdin='{"n0":1}').stderr
     make("replacing-too")
     assert "twice" not in server.run("import", "replacing-too", "a.ndjson").stderr
+
+
+def test_the_same_file_is_stored_once_unless_it_is_asked_for_again(
+    server: Server, make: Make
+) -> None:
+    """Batches whose records all have ids are always sent, and replace what is there."""
+    make("again")
+    path = server.folder / "again.ndjson"
+    path.write_text('{"n0":1}\n{"n0":1}\n{"n0":1}\n{"_id":"x","n0":1}\n')
+    once_more = ["--again=2"]
+    for more, stored, before in ([], 4, 0), ([], 4, 3), (once_more, 7, 0), (once_more, 7, 3):
+        done = server.run("import", "again", path.name, "--batch=3", *more)
+        assert done.returncode == 0, done.stderr
+        assert len(_records(server, "again")) == stored
+        assert (f"{before} of them were stored before" in done.stderr) == bool(before)
+    path.write_text('{"n0":1}\n{"n0":1}\n{"n0":1}\n{"_id":"x","n0":2}\n{"n0":3}\n')
+    assert server.run("import", "again", path.name, "--batch=3").returncode == 0
+    found = [record["n0"] for record in _records(server, "again")]
+    assert sorted(found) == [1] * 6 + [2, 3]
 
 
 def test_a_wrong_column_is_not_told_again(server: Server, make: Make) -> None:
@@ -250,10 +271,10 @@ def _skips(stderr: str) -> list[str]:
     return re.findall(r"^  \S*backdrop import .*(--skip=\d+)", stderr, re.MULTILINE)
 
 
-def _import(url: str, folder: Path, lines: str) -> subprocess.CompletedProcess[str]:
+def _import(url: str, folder: Path, lines: str, *more: str) -> subprocess.CompletedProcess[str]:
     (folder / "some.ndjson").write_text(lines)
     env = clean_environment(BACKDROP_URL=url, BACKDROP_TOKEN="a-write-token")  # noqa: S106
-    return run("import", "any", "some.ndjson", "--batch", "1", cwd=folder, env=env)
+    return run("import", "any", "some.ndjson", "--batch", "1", *more, cwd=folder, env=env)
 
 
 def test_what_was_not_stored_is_sent_again(tmp_path: Path) -> None:
@@ -265,33 +286,48 @@ def test_what_was_not_stored_is_sent_again(tmp_path: Path) -> None:
     assert server.received == [("store", [{"n0": 1}]), ("unavailable", [{"n0": 2}]), second]
 
 
-def test_what_replaces_itself_is_sent_again(tmp_path: Path) -> None:
-    with scripted_server("drop", "fault", "unknown", "store") as server:
-        done = _import(server.url, tmp_path, '{"_id":"1"}\n')
+@pytest.mark.parametrize("line", ['{"n0":1}\n', '{"_id":"1"}\n'])
+def test_what_may_be_stored_is_sent_again_with_its_key(tmp_path: Path, line: str) -> None:
+    with scripted_server("store", "drop", "fault", "unknown", "store") as server:
+        done = _import(server.url, tmp_path, line * 2)
     assert done.returncode == 0, done.stderr
-    assert [step for step, _ in server.received] == ["drop", "fault", "unknown", "store"]
+    first, *others = server.keys
+    assert set(others) == {others[0]} != {first}
 
 
-@pytest.mark.parametrize("step", ["drop", "fault", "unknown"])
-def test_what_may_be_stored_is_not_sent_again(tmp_path: Path, step: Any) -> None:
-    """Two commands are told: for when it was not stored, and for when it was."""
-    with scripted_server("store", step) as server:
+def test_what_this_import_has_stored_is_not_called_an_others(tmp_path: Path) -> None:
+    with scripted_server("drop", "replay", "replay") as server:
+        done = _import(server.url, tmp_path, '{"n0":1}\n{"n0":2}\n')
+    assert "1 of them were stored before" in done.stderr
+
+
+def test_a_batch_is_not_sent_for_ever(tmp_path: Path) -> None:
+    """The message says how to go on, and no token."""
+    with scripted_server("store", *["fault"] * 7) as server:
         done = _import(server.url, tmp_path, '{"n0":1}\n{"n0":2}\n{"n0":3}\n')
     assert done.returncode == 1
-    assert len(server.received) == 2
+    assert len(server.received) == 8
     assert "line 2: this record may have been stored, or not" in done.stderr
-    assert f"{server.url}/any?group_by=n0&filter_by=n0%3A2\n" in done.stderr
-    assert _skips(done.stderr) == ["--skip=2", "--skip=1"]
+    assert _skips(done.stderr) == ["--skip=1"]
     assert "a-write-token" not in done.stderr
 
 
-def test_how_to_find_out_counts_the_events(tmp_path: Path) -> None:
-    """Those that were there, those that are stored, and those of the batch that is unsure."""
-    with scripted_server("store", "drop") as server:
-        server.events = 1000
-        done = _import(server.url, tmp_path, '{"_timestamp":"2013-01-01"}\n' * 3)
-    assert f"add up the counts at\n  {server.url}/any?period=year\n" in done.stderr
-    assert "They are 1,002 if it was stored, and 1,001 if not" in done.stderr
+def test_the_same_file_has_the_same_keys(tmp_path: Path) -> None:
+    """Each batch another one, by its place in the file; with another word all are others."""
+    line, seen = '{"n0":1}\n', []
+    for more in ((), (), ("--skip=1",), ("--again=2",), ("--again=2",), ("--again=3",)):
+        with scripted_server(*["store"] * 3) as server:
+            assert _import(server.url, tmp_path, line * 3, *more).returncode == 0
+        seen.append(server.keys)
+    assert seen[0] == seen[1]
+    assert seen[2] == seen[0][1:]
+    assert seen[3] == seen[4]
+    assert len({*seen[0], *seen[3], *seen[5]}) == 9
+    (tmp_path / "other").mkdir()
+    with scripted_server("store", "store") as server:
+        for folder in (tmp_path, tmp_path / "other"):
+            assert _import(server.url, folder, '{"n0":2}\n').returncode == 0
+    assert len({*server.keys, *seen[0]}) == 5
 
 
 def test_a_refused_token_is_no_fault_of_the_file(tmp_path: Path) -> None:
@@ -345,11 +381,9 @@ def test_an_interrupt_waits_for_the_batch_and_says_how_far_it_came(tmp_path: Pat
     assert _skips(stderr) == ["--skip=2"]
 
 
-@pytest.mark.parametrize(
-    ("line", "skips"), [('{"n0":1}\n', ["--skip=2", "--skip=1"]), ('{"_id":"1"}\n', ["--skip=1"])]
-)
-def test_a_second_interrupt_stops_at_once(tmp_path: Path, line: str, skips: list[str]) -> None:
-    """What it leaves unsure is safely sent again where it replaces itself, by one command."""
+@pytest.mark.parametrize("line", ['{"n0":1}\n', '{"_id":"1"}\n'])
+def test_a_second_interrupt_stops_at_once(tmp_path: Path, line: str) -> None:
+    """What it leaves unsure is safely sent again, by one command."""
     with (
         scripted_server("store", "hang") as server,
         _interrupted_at(2, server, tmp_path, line * 3) as process,
@@ -358,8 +392,7 @@ def test_a_second_interrupt_stops_at_once(tmp_path: Path, line: str, skips: list
         _, stderr = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "may have been stored, or not" in stderr
-    assert ("twice" in stderr) == (len(skips) == 2)
-    assert _skips(stderr) == skips
+    assert _skips(stderr) == ["--skip=1"]
 
 
 def test_an_interrupt_while_there_is_nothing_to_wait_for(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import pytest
 from backdrop.domain.audit import Act, Action
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.entry import MOST_ENTRY_BYTES, Entry
+from backdrop.domain.once import AlreadyDone, Once
 from backdrop.domain.period import FIRST_INSTANT, LAST_INSTANT, PERIOD_NAMES, Period
 from backdrop.domain.query import (
     METHODS,
@@ -57,6 +58,24 @@ NOW = datetime(2013, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
 def token(name: str, bucket: str = "things", **fields: Any) -> Token:
     settings: dict[str, Any] = {"scope": "write", "label": "", "created_at": NOW, **fields}
     return Token(id=f"id-{name}", bucket=bucket, hash=hash_token(name), **settings)
+
+
+def kept(key: str, *, lasts: timedelta = timedelta(hours=1)) -> Once:
+    """What is kept of a write with that key: different things each time."""
+    place = time.time_ns()
+    return Once(key, f"print-{place}", place, datetime.now(UTC) + lasts)
+
+
+WRITES: tuple[Callable[[Storage, Once], None], ...] = (
+    lambda s, once: s.save("things", batch({"_id": f"new-{once.records}"}, new=True), once=once),
+    lambda s, once: s.save("things", batch({"_id": "x", "aa": once.records}), once=once),
+    lambda s, once: s.save("things", batch(), once=once),
+    lambda s, once: s.replace(
+        "things", batch({"_id": "x"}, {"_id": f"new-{once.records}"}), once=once
+    ),
+    lambda s, once: s.update("things", "x", lambda was: was | {"aa": once.records}, once=once),
+)
+"""Every way to write once, in a bucket with the record `x`; each leaves something else."""
 
 
 def restore(
@@ -339,7 +358,9 @@ class StorageContract:
             lambda s: s.replace("gone", batch({"_id": "x"})),
             lambda s: s.replace("gone", batch()),
             lambda s: s.update("gone", "x", lambda record: record),
+            lambda s: s.save("gone", batch({"_id": "x"}), once=kept("key")),
             lambda s: s.delete("gone", "x"),
+            lambda s: s.done("gone", "key"),
             lambda s: read(s, "gone"),
             lambda s: s.groups("gone", Query(group_by=("aa",)), most_rows=MANY),
             lambda s: s.groups("gone", Query(period=Period("day")), most_rows=MANY),
@@ -2284,6 +2305,114 @@ class StorageContract:
         storage.drop_bucket(name, act=act.instead("bucket_dropped"))
         [later] = storage.audit(bucket=name, limit=10)
         assert later.id != kept.id
+
+    # -- writes that are made once ----------------------------------------------------------
+
+    @pytest.mark.parametrize("first", range(len(WRITES)))
+    def test_a_write_is_made_once_however_it_is_sent_again(
+        self, storage: Storage, first: int
+    ) -> None:
+        storage.save("things", batch({"_id": "x"}))
+        once = kept("one")
+        assert storage.done("things", "one") is None
+        WRITES[first](storage, once)
+        rows, state = stored(storage), storage.state("things")
+        for store in self.and_reopened(storage):
+            for again in WRITES:
+                with pytest.raises(AlreadyDone) as caught:
+                    again(store, kept("one"))
+                assert caught.value.once == once
+            assert store.done("things", "one") == once
+            assert store.done("things", "on") is store.done("things", "One") is None
+            assert (stored(store), store.state("things")) == (rows, state)
+        WRITES[first](store, kept("another"))
+
+    def test_a_key_is_its_buckets_and_any_text(self, storage: Storage) -> None:
+        storage.put_bucket(Bucket(name="others"))
+        names = ["a", "A", "a/b", "'", "$1", "é", "\U0001f600", " ", "x" * 255]
+        onces = {(bucket, n): kept(n) for bucket in ("things", "others") for n in names}
+        for (bucket, name), once in onces.items():
+            storage.save(bucket, batch({"_id": name}), once=once)
+        for store in self.and_reopened(storage):
+            found = {known: store.done(*known) for known in onces}
+            assert found == onces
+
+    def test_a_dropped_buckets_keys_are_forgotten(self, storage: Storage) -> None:
+        """Also where it was replaced meanwhile, and where another is restored in its place."""
+        storage.save("things", batch({"_id": "x"}), once=kept("one"))
+        storage.replace("things", batch({"_id": "y"}), once=kept("two"))
+        for restored in (True, False):
+            assert storage.done("things", "one") is not None
+            if restored:
+                restore(storage, THINGS)
+            else:
+                storage.drop_bucket("things")
+            storage.put_bucket(THINGS)
+            for store in self.and_reopened(storage):
+                storage = store
+                assert store.done("things", "one") is store.done("things", "two") is None
+            for key in ("one", "two"):
+                storage.save("things", batch({"_id": key}), once=kept(key))
+            assert ids(storage) == ["one", "two"]
+
+    def test_a_key_that_has_expired_is_not_known(self, storage: Storage) -> None:
+        for n in range(3):
+            storage.save("things", batch({"_id": str(n)}), once=kept("one", lasts=timedelta(0)))
+            storage = self.reopen(storage)
+            assert storage.done("things", "one") is None
+        once = kept("one")
+        storage.save("things", batch({"_id": "3"}), once=once)
+        with pytest.raises(AlreadyDone):
+            storage.save("things", batch({"_id": "4"}), once=kept("one", lasts=timedelta(0)))
+        assert storage.done("things", "one") == once
+        assert ids(storage) == ["0", "1", "2", "3"]
+
+    def test_a_write_that_fails_keeps_no_key(self, storage: Storage) -> None:
+        storage.save("things", batch({"_id": "x"}))
+        many = batch({"_id": "y", **{f"f{n}": n for n in range(1_001)}})
+        failing: list[Callable[[Once], None]] = [
+            lambda once: storage.save("things", many, once=once),
+            lambda once: storage.replace("things", many, once=once),
+            lambda once: storage.update("things", "gone", lambda was: was, once=once),
+            lambda once: storage.update("things", "x", lambda was: was | many.rows[0], once=once),
+            lambda once: storage.update("things", "x", lambda _: {"_id": 1 // 0}, once=once),
+        ]
+        for write in failing:
+            with pytest.raises((InvalidRecords, NotFound, ZeroDivisionError)):
+                write(kept("one"))
+            assert storage.done("things", "one") is None
+        assert stored(storage) == [{"_id": "x"}]
+        once = kept("one")
+        storage.save("things", batch({"_id": "y"}), once=once)
+        for write in failing:
+            with pytest.raises(AlreadyDone) as caught:
+                write(kept("one"))
+            assert caught.value.once == once
+
+    @pytest.mark.parametrize("write", range(len(WRITES)))
+    def test_of_many_at_once_with_one_key_one_writes(self, storage: Storage, write: int) -> None:
+        """And none stands in the way of those with other keys."""
+        storage.save("things", batch({"_id": "x"}))
+        made: list[Once] = []
+        found: list[Once] = []
+
+        def run(key: str) -> Callable[[], None]:
+            def once() -> None:
+                mine = kept(key)
+                try:
+                    WRITES[write](storage, mine)
+                    made.append(mine)
+                except AlreadyDone as done:
+                    found.append(done.once)
+
+            return once
+
+        keys = [f"key-{n % 3}" for n in range(12)]
+        in_threads([run(key) for key in keys])
+        assert sorted(one.key for one in made) == ["key-0", "key-1", "key-2"]
+        assert Counter(found) == dict.fromkeys(made, 3)
+        for store in self.and_reopened(storage):
+            assert all(store.done("things", one.key) == one for one in made)
 
     # -- entries ----------------------------------------------------------------------------
 

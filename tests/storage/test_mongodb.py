@@ -17,6 +17,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from backdrop.domain.bucket import Bucket
+from backdrop.domain.once import AlreadyDone
 from backdrop.domain.period import FIRST_INSTANT
 from backdrop.domain.query import Equals, Query
 from backdrop.domain.table import Records
@@ -28,7 +29,7 @@ from backdrop.storage.mongodb.engine import MongoDBStorage
 from backdrop.storage.open import open_storage
 from backdrop.storage.port import Storage
 from tests.storage import mongodb as server
-from tests.storage.contract import THINGS, StorageContract, in_threads, token
+from tests.storage.contract import THINGS, StorageContract, in_threads, kept, token
 from tests.storage.exact import batch, ids, read
 
 
@@ -184,6 +185,29 @@ def test_a_batch_too_large_for_one_transaction_is_stored_whole(
     assert found.counts == [size]
     query = Query(filters=(Equals("_id", ("last", "7", "first")),))
     assert read(other, query=query) == [rows[7], {"_id": "first"}, {"_id": "last"}]
+
+
+@pytest.mark.parametrize("size", [1, 25_001])
+def test_processes_that_write_with_one_key_write_once(
+    two: tuple[Storage, Storage], size: int
+) -> None:
+    """Also what is too large for one transaction, and so goes through a copy."""
+    found: list[AlreadyDone] = []
+
+    def run(store: Storage, name: str) -> Callable[[], None]:
+        def save() -> None:
+            rows = Records.of([{"_id": f"{name}-{n}"} for n in range(size)])
+            try:
+                store.save("things", rows, once=kept("one"))
+            except AlreadyDone as done:
+                found.append(done)
+
+        return save
+
+    in_threads([run(two[n % 2], str(n)) for n in range(4)])
+    assert len(found) == 3
+    assert {done.once for done in found} == {two[0].done("things", "one")}
+    assert two[0].state("things").records == len(ids(two[1])) == size
 
 
 def test_a_record_past_the_servers_limit_is_refused(two: tuple[Storage, Storage]) -> None:

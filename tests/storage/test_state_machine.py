@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from hypothesis.stateful import (
 )
 
 from backdrop.domain.bucket import Bucket
+from backdrop.domain.once import Once
 from backdrop.domain.period import Period
 from backdrop.domain.query import Collect, Query, Sort
 from backdrop.domain.table import Records
@@ -51,6 +53,19 @@ names = st.sampled_from(NAMES)
 one_name = st.just(NAMES[0])
 mostly_one = st.one_of(one_name, one_name, names)
 some_ids = st.sampled_from(IDS)
+_BEGIN = datetime(2113, 1, 1, tzinfo=UTC)
+"""In the future: MongoDB removes by its own clock what has expired."""
+KEYS = ("a", "b")
+onces = st.one_of(
+    st.none(),
+    st.builds(
+        lambda key, number, seconds: (Once(key, str(number), number, _BEGIN), seconds),
+        st.sampled_from(KEYS),
+        st.integers(0, 3),
+        st.sampled_from([0, 5, 60]),
+    ),
+)
+"""What is kept with a write, and for how many seconds; mostly nothing."""
 addresses = st.sampled_from([(None, None), (None, None), ("aa", "bb"), ("aa", "cc")])
 
 
@@ -65,7 +80,7 @@ class Stores(RuleBasedStateMachine):
         """`where`: what `open` makes of it is an empty store."""
         super().__init__()
         self.where = where
-        self.now = datetime(2013, 1, 1, tzinfo=UTC)
+        self.now = _BEGIN
         self.memory = MemoryStorage(clock=lambda: self.now)
         self.engine = self.open()
         self.versions: dict[str, tuple[int, int]] = {}
@@ -150,9 +165,15 @@ class Stores(RuleBasedStateMachine):
 
     # -- records ----------------------------------------------------------------------------
 
-    @rule(name=mostly_one, batch=batches())
-    def save(self, name: str, batch: Records) -> None:
-        self.both(lambda store: store.save(name, batch))
+    @rule(name=mostly_one, batch=batches(), once=onces)
+    def save(self, name: str, batch: Records, once: tuple[Once, int] | None) -> None:
+        kept = self._kept(once)
+        self.both(lambda store: store.save(name, batch, once=kept))
+
+    def _kept(self, once: tuple[Once, int] | None) -> Once | None:
+        if once is None:
+            return None
+        return dataclasses.replace(once[0], expires_at=self.now + timedelta(seconds=once[1]))
 
     @rule(name=mostly_one, record=records())
     def save_one(self, name: str, record: Record) -> None:
@@ -169,9 +190,10 @@ class Stores(RuleBasedStateMachine):
         record: Record = {ID: record_id, field: value}
         self.both(lambda store: store.save(name, Records.of([record])))
 
-    @rule(name=mostly_one, batch=batches())
-    def replace_all(self, name: str, batch: Records) -> None:
-        self.both(lambda store: store.replace(name, batch))
+    @rule(name=mostly_one, batch=batches(), once=onces)
+    def replace_all(self, name: str, batch: Records, once: tuple[Once, int] | None) -> None:
+        kept = self._kept(once)
+        self.both(lambda store: store.replace(name, batch, once=kept))
 
     @rule(name=names, parts=st.lists(batches(3), max_size=2), text=st.sampled_from(TOKENS))
     def restore(self, name: str, parts: list[Records], text: str) -> None:
@@ -196,20 +218,31 @@ class Stores(RuleBasedStateMachine):
         record_id=some_ids,
         changes=st.dictionaries(st.sampled_from(FIELDS), values, min_size=1, max_size=3),
         time_of=st.one_of(st.none(), instants()),
+        once=onces,
     )
     def patch(
-        self, name: str, record_id: str, changes: dict[str, Any], time_of: datetime | None
+        self,
+        name: str,
+        record_id: str,
+        changes: dict[str, Any],
+        time_of: datetime | None,
+        once: tuple[Once, int] | None,
     ) -> None:
+        kept = self._kept(once)
         if time_of is not None:
             changes = {**changes, "_timestamp": time_of}
-        self.both(lambda store: store.update(name, record_id, lambda stored: stored | changes))
+        self.both(
+            lambda store: store.update(name, record_id, lambda stored: stored | changes, once=kept)
+        )
 
-    @rule(name=mostly_one, record_id=some_ids)
-    def fail_to_patch(self, name: str, record_id: str) -> None:
+    @rule(name=mostly_one, record_id=some_ids, once=onces)
+    def fail_to_patch(self, name: str, record_id: str, once: tuple[Once, int] | None) -> None:
+        kept = self._kept(once)
+
         def fail(stored: Record) -> Record:
             raise Failed(str(exact(dict(sorted(stored.items())))))
 
-        self.both(lambda store: store.update(name, record_id, fail))
+        self.both(lambda store: store.update(name, record_id, fail, once=kept))
 
     @rule(name=mostly_one, record_id=some_ids)
     def delete(self, name: str, record_id: str) -> None:
@@ -253,6 +286,13 @@ class Stores(RuleBasedStateMachine):
         for bucket in self.memory.buckets():
             ours, theirs = stored(self.memory, bucket.name), stored(self.engine, bucket.name)
             assert exact(theirs) == exact(ours)
+
+    @invariant()
+    def the_same_writes_are_known_as_done(self) -> None:
+        for bucket in self.memory.buckets():
+            for key in KEYS:
+                known = self.memory.done(bucket.name, key)
+                assert self.engine.done(bucket.name, key) == known
 
     @invariant()
     def every_answer_is_the_same(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from backdrop import __version__
 from backdrop.api.body import ENCODINGS
 from backdrop.api.encode import JSON
+from backdrop.api.idempotency import EXPECTED, KEY, PATTERN, REPLAYED
 from backdrop.api.middleware import Cors
 from backdrop.api.operations import OPERATIONS, Access, Operation
 from backdrop.api.parameters import PARAMETERS
@@ -53,6 +54,7 @@ _ERRORS: Mapping[int, str] = {
     409: "Something else has that place already.",
     413: "The body is past a size limit.",
     415: "A content type, or content encoding, that is not understood.",
+    422: "Another request has used this Idempotency-Key.",
     429: "More requests, or queries, than there may be.",
     500: "A fault of the server, with no more than its id.",
     503: "The store does not answer, or not in time.",
@@ -151,6 +153,8 @@ def _operation(operation: Operation, name: str) -> Json:
             {"name": name, "in": "query", "description": words, "schema": schema}
             for name, (schema, words) in operation.parameters.items()
         ]
+    if _is_made_once(operation):
+        described["parameters"] = [_IDEMPOTENCY_KEY]
     if operation.access != "anyone":
         needed: list[Json] = [{_TOKENS[operation.access][0]: []}]
         described["security"] = [{}, *needed] if operation.access == "reader" else needed
@@ -161,6 +165,10 @@ def _operation(operation: Operation, name: str) -> Json:
         **{str(status): _error_ref(status) for status in sorted({*operation.errors, *_ANY})},
     }
     return described
+
+
+def _is_made_once(operation: Operation) -> bool:
+    return operation.access == "writer" and operation.body is not None
 
 
 def _description(operation: Operation) -> str:
@@ -190,6 +198,17 @@ _IF_NONE_MATCH: Json = {
     "in": "header",
     "description": "ETags of answers that the client has: 304, if one of them is still good.",
     "schema": {"type": "string"},
+}
+
+
+_IDEMPOTENCY_KEY: Json = {
+    "name": KEY,
+    "in": "header",
+    "description": "A name of the client's for this write, such as a UUID. The write is made once: "
+    "for 24 hours, the same request under the same key gets the first one's answer again. "
+    f"Expected: {EXPECTED}.",
+    "schema": {"type": "string", "pattern": PATTERN},
+    "example": '"8e03978e-40d5-43e8-bc93-6894a57f9324"',
 }
 
 
@@ -229,6 +248,10 @@ def _headers(operation: Operation, status: int) -> Json:
         headers["ETag"] = _header(etag, required=status == 304)
         headers["Cache-Control"] = _header(cached)
         headers["Access-Control-Allow-Origin"] = _header("Pages of any origin may read.")
+    if _is_made_once(operation):
+        for name, value in REPLAYED.items():
+            told = f"{value}, where the answer is that of an earlier request of the same key."
+            headers[name] = _header(told, required=False)
     if any(schema.startswith("New") for schema in operation.answers[status].values()):
         headers["Cache-Control"] = _header("no-store: the answer holds a token.")
     return headers

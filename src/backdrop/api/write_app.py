@@ -9,11 +9,12 @@ from starlette.responses import Response
 from backdrop.api.auth import looked_up, writer
 from backdrop.api.body import parse_row, parse_rows, read_records_body, unpack
 from backdrop.api.encode import json_answer
+from backdrop.api.idempotency import REPLAYED, idempotency_key, once
 from backdrop.api.middleware import trace
 from backdrop.api.routes import BUCKET, RECORD, Resources, Site
 from backdrop.api.status import get_status
 from backdrop.domain.audit import Act
-from backdrop.ingest import Receipt, ingest, ingest_patch
+from backdrop.ingest import Receipt, earlier, ingest, ingest_patch
 
 
 async def post_records(request: Request, site: Site) -> Response:
@@ -26,22 +27,30 @@ async def put_records(request: Request, site: Site) -> Response:
 
 async def _store(request: Request, site: Site, *, replace: bool) -> Response:
     bucket, by = await looked_up(writer, request, site)
+    key = idempotency_key(request)
     body = await read_records_body(request, site.limits)
 
     def store() -> Receipt:
-        rows = parse_rows(unpack(body, site.limits))
-        return ingest(site.storage, bucket, rows, replace=replace, by=by)
+        data = unpack(body, site.limits)
+        write = once(request, key, data, now=site.now())
+        return earlier(site.storage, bucket, write) or ingest(
+            site.storage, bucket, parse_rows(data), replace=replace, by=by, once=write
+        )
 
     return _answer(await run_sync(store, limiter=site.writers), request)
 
 
 async def patch_record(request: Request, site: Site) -> Response:
     bucket, by = await looked_up(writer, request, site)
+    key = idempotency_key(request)
     body = await read_records_body(request, site.limits)
 
     def merge() -> Receipt:
-        row = parse_row(unpack(body, site.limits))
-        return ingest_patch(site.storage, bucket, request.path_params["id"], row, by=by)
+        data = unpack(body, site.limits)
+        write = once(request, key, data, now=site.now())
+        return earlier(site.storage, bucket, write) or ingest_patch(
+            site.storage, bucket, request.path_params["id"], parse_row(data), by=by, once=write
+        )
 
     return _answer(await run_sync(merge, limiter=site.writers), request)
 
@@ -64,8 +73,10 @@ async def delete_record(request: Request, site: Site) -> Response:
 
 
 def _answer(receipt: Receipt, request: Request) -> Response:
-    trace(request.scope).rows = receipt.records
-    return json_answer({"status": "ok", "records": receipt.records})
+    if not receipt.replayed:
+        trace(request.scope).rows = receipt.records
+    headers = REPLAYED if receipt.replayed else None
+    return json_answer({"status": "ok", "records": receipt.records}, headers=headers)
 
 
 RESOURCES: Resources = {

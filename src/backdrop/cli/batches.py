@@ -1,7 +1,9 @@
-"""Rows -> batches -> the server: how an import sends, and when it may send again."""
+"""Rows -> batches -> the server: how an import sends, and sends again."""
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,12 +19,8 @@ from backdrop.settings import Settings, variable
 
 MOST_BATCH_BYTES = 8 * 2**20
 _TOKEN_LASTS = timedelta(hours=24)
-_WAITS = (0.25, 0.5, 1, 2, 4)
-"""Seconds before each further try."""
-
-
-class Unsure(Exception):
-    """A batch may have been stored, or not: its answer did not arrive."""
+_WAITS = (0.25, 0.5, 1, 2, 4, 8)
+"""Seconds before each further try: enough for a server that is started again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,37 +43,31 @@ class Destination:
         """Whether each of the rows would replace itself if it was sent again."""
         return self._makes_ids or all(row.has_id for row in rows)
 
-    def send(self, rows: Sequence[Row]) -> None:
-        """Store the rows as one batch, once.
+    def send(self, rows: Sequence[Row], *, origin: str) -> bool:
+        """Store the rows as one batch, once; whether that has been done now, not by another import.
 
-        A server that can't be reached, or says that its store doesn't answer, is asked again for a
-        while: then nothing was stored. Where no answer arrives, or one of a fault, that is not
-        known; then the batch is sent again only if each record has an `_id` and replaces itself.
-        Raises Refused, NoAnswer or Unsure.
+        A server that gives no answer, or one of a fault, is asked again for a while: with its key
+        the batch can't be stored twice. The same rows of the same `origin` have the same key in
+        every import, unless each of them replaces itself: those are stored as they are now.
+        Raises Refused or NoAnswer.
         """
         body = b"[" + b",\n".join(row.json for row in rows) + b"]"
-        repeatable = self.replaces(rows)
-        waits = iter(_WAITS)
-        while True:
+        origin = secrets.token_hex() if self.replaces(rows) else origin
+        key = hashlib.sha256(f"{origin}\n".encode() + body).hexdigest()
+        for attempt, wait in enumerate(_WAITS):
             try:
-                self.client.post(self.bucket, body, token=self.token)
+                # What a further attempt finds stored may be of the one whose answer was lost.
+                return self.client.post(self.bucket, body, token=self.token, key=key) or attempt > 0
             except NoAnswer as error:
-                if error.was_sent and not repeatable:
-                    raise Unsure(str(error)) from None
                 failure: NoAnswer | Refused = error
             except Refused as error:
-                if error.status < 500:
+                if not error.is_fault:
                     raise
-                if not (error.is_unavailable or repeatable):
-                    raise Unsure(str(error)) from None
                 failure = error
-            else:
-                return
-            wait = next(waits, None)
-            if wait is None:
-                raise failure
             note.print(f"{failure}; trying again in {wait} s", markup=False)
             time.sleep(wait)
+        self.client.post(self.bucket, body, token=self.token, key=key)
+        return True
 
     @property
     def _makes_ids(self) -> bool:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from backdrop.cli import INTERRUPTED
-from backdrop.cli.batches import Destination, Unsure, batches, destination_of
+from backdrop.cli.batches import Destination, batches, destination_of
 from backdrop.cli.interrupts import Interrupt, patient_interrupt
 from backdrop.cli.options import CONNECTION, BucketName, takes_settings
 from backdrop.cli.output import Stop, note
@@ -49,11 +49,16 @@ def import_(
     skip: Annotated[
         int, typer.Option(min=0, metavar="N", help="records of the first file to pass over")
     ] = 0,
+    again: Annotated[
+        str | None,
+        typer.Option(metavar="WORD", help="store what is stored once more: a new word each time"),
+    ] = None,
     settings: Settings,
 ) -> None:
     """Store the records of files: NDJSON, JSON, CSV or spreadsheets, also packed with gzip (.gz).
 
-    They are sent in batches; each is stored whole or not at all. Where no token is given, the admin
+    They are sent in batches; each is stored whole or not at all. Cut off anywhere, the same command
+    goes on: within 24 hours it stores no record of a file twice. Where no token is given, the admin
     token makes one that lasts as long as the import.
     """
     job = Job(
@@ -64,6 +69,7 @@ def import_(
         csv_types=_one_of(csv_types, get_args(CsvTypes), "--csv-types"),
         batch=batch,
         skip=skip,
+        again=again,
         settings=settings,
     )
     started = time.monotonic()
@@ -83,10 +89,15 @@ def _say_done(place: Place, destination: Destination, seconds: float) -> None:
     records = place.stored_by_this_run
     rate = records / max(seconds, 0.001)
     _say(f"{records:,} records in {seconds:,.1f} s ({rate:,.0f}/s)")
+    if place.stored_before:
+        _say(
+            f"{place.stored_before:,} of them were stored before, by an import of the same file in "
+            "the last 24 hours, and not again: to store them once more, add --again=WORD"
+        )
     if place.stored_without_id:
         unless = "" if destination.settings else ", unless the bucket makes one (auto_ids)"
         which = f"{place.stored_without_id:,} of them have no _id{unless}"
-        _say(f"{which}: importing the same again stores them twice")
+        _say(f"{which}: importing the same again after 24 hours stores them twice")
     _say(f"Read them at {destination.reading_url}")
 
 
@@ -126,9 +137,7 @@ def _sending(
         for batch in batches(rows, place.job.batch):
             if not place.stored_by_this_run:
                 _note_times(batch)
-            place.sending(batch, destination)
-            destination.send(batch)
-            place.sent()
+            place.send(batch, destination)
             yield
             interrupt.check()
         if not place.stored:
@@ -136,10 +145,8 @@ def _sending(
     except BadFile as error:
         raise Stop(place.bad_file(error)) from None
     except Refused as error:
-        raise Stop(place.refused(error)) from None
+        raise Stop(place.unsure(error) if error.is_fault else place.refused(error)) from None
     except NoAnswer as error:
-        raise Stop(place.no_answer(error)) from None
-    except Unsure as error:
         raise Stop(place.unsure(error)) from None
     except KeyboardInterrupt:
         _say(place.interrupted())

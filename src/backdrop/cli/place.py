@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlencode
 
 from backdrop.cli.batches import Destination
-from backdrop.cli.remarks import sample_fields
 from backdrop.client import Refused
 from backdrop.file_rows import BadFile, CsvTypes, Format, Row
 from backdrop.settings import FIELDS, Settings
@@ -33,6 +32,7 @@ class Job:
     csv_types: CsvTypes | None
     batch: int
     skip: int
+    again: str | None
     settings: Settings
 
 
@@ -47,14 +47,10 @@ class Place:
     stored_by_this_run: int = 0
     batch: Sequence[Row] = field(default_factory=list)
     """The rows that are on their way."""
-    replaces: bool = True
-    """Whether each of them would replace itself if it was sent again."""
-    events_before: int | None = None
-    """Records with a `_timestamp` in the bucket before this run, where that could be asked."""
-    events_stored: int = 0
-    """Of those that this run has stored."""
+    stored_before: int = 0
+    """Of the records of this run, those that an earlier one has stored."""
     stored_without_id: int = 0
-    """Records that this run has stored, and that the same file again would store twice."""
+    """Of the records of this run, those that can be stored twice, some day."""
 
     @property
     def name(self) -> str:
@@ -62,30 +58,29 @@ class Place:
         name = self.job.files[self.file_number]
         return "standard input" if name == "-" else name
 
+    @property
+    def origin(self) -> str:
+        """Where the batch that comes next is from: what it shares with no other."""
+        name = self.job.files[self.file_number]
+        path = name if name == "-" else str(Path(name).resolve())
+        return json.dumps([path, self.stored, self.job.again])
+
     def begin(self, file_number: int) -> None:
         self.file_number = file_number
         self.stored = self.job.skip if file_number == 0 else 0
         self.batch = []
 
-    def sending(self, batch: Sequence[Row], destination: Destination) -> None:
-        """The batch is under way from now on."""
-        self.replaces = destination.replaces(batch)
-        if not self.replaces and not self.stored_by_this_run:
-            self.events_before = destination.client.count_events(self.job.bucket)
+    def send(self, batch: Sequence[Row], destination: Destination) -> None:
+        """Store the batch, which is under way meanwhile."""
         self.batch = batch
-
-    def sent(self) -> None:
-        """The batch is stored."""
-        self.stored += len(self.batch)
-        self.stored_by_this_run += len(self.batch)
-        self.events_stored += self._events_under_way
-        if not self.replaces:
-            self.stored_without_id += sum(not row.has_id for row in self.batch)
+        count = len(batch)
+        if not destination.send(batch, origin=self.origin):
+            self.stored_before += count
+        self.stored += count
+        self.stored_by_this_run += count
+        if not destination.replaces(batch):
+            self.stored_without_id += sum(not row.has_id for row in batch)
         self.batch = []
-
-    @property
-    def _events_under_way(self) -> int:
-        return sum(row.has_timestamp for row in self.batch)
 
     # -- what to say ------------------------------------------------------------------------
 
@@ -110,41 +105,14 @@ class Place:
         located += [f"… and {more:,} more in this batch"] if more > 0 else []
         return "\n".join([*located, self._stored_so_far()])
 
-    def no_answer(self, error: Exception) -> str:
-        return f"{error}\n{self._stored_so_far()}"
-
     def unsure(self, error: object) -> str:
         count = len(self.batch)
         records = f"this batch of {count:,}" if count > 1 else "this record"
-        if self.replaces:
-            return (
-                f"{error}\n{self._batch_lines()}: {records} may have been stored, or not. "
-                "Each record replaces itself, so go on with\n"
-                f"  {self._command(self.stored)}"
-            )
         return (
-            f"{error}\n"
-            f"{self._batch_lines()}: {records} may have been stored, or not, and sending it again "
-            f"could store it twice. To find out, {self._how_to_find_out()}\n"
-            f"If it was stored, go on with\n  {self._command(self.stored + count)}\n"
-            f"If not, go on with\n  {self._command(self.stored)}"
+            f"{error}\n{self._batch_lines()}: {records} may have been stored, or not. "
+            "Within 24 hours it is not stored twice: go on with\n"
+            f"  {self._command(self.stored)}"
         )
-
-    def _how_to_find_out(self) -> str:
-        address = f"{self.job.settings.url}/{self.job.bucket}"
-        if self.events_before is not None and self._events_under_way:
-            without = self.events_before + self.events_stored
-            return (
-                f"add up the counts at\n  {address}?period=year\nThey are "
-                f"{without + self._events_under_way:,} if it was stored, and {without:,} if not "
-                "(where nobody else writes)."
-            )
-        fields = sample_fields(self.batch[-1])
-        if not fields:
-            return f"look into the bucket: {address}"
-        filters = [("filter_by", f"{name}:{text}") for name, text in fields.items()]
-        query = urlencode([("group_by", next(iter(fields))), *filters])
-        return f"see whether its last record is counted at\n  {address}?{query}"
 
     def interrupted(self) -> str:
         if self.batch:
@@ -182,6 +150,7 @@ class Place:
             "format": job.format,
             "timestamp": job.timestamp,
             "csv-types": job.csv_types,
+            "again": job.again,
             "batch": job.batch if job.batch != DEFAULT_BATCH else None,
         }
         for name in ("url", "store"):

@@ -28,15 +28,6 @@ def time_fields(rows: Sequence[Row]) -> dict[str, str]:
     return {name: values[0] for name, values in seen.items() if all(map(_is_time, values))}
 
 
-def sample_fields(row: Row) -> dict[str, str]:
-    """Values of the row as `filter_by` takes them, by their fields."""
-    return {
-        name: value if isinstance(value, str) else msgspec.json.encode(value).decode()
-        for name, value in _fields(row)
-        if value is not None
-    }
-
-
 def _fields(row: Row) -> Iterator[tuple[str, Any]]:
     """The row's own fields, without those that Backdrop gives a meaning."""
     fields: dict[str, Any] = msgspec.json.decode(row.json)

@@ -16,6 +16,7 @@ from typing import Any
 from backdrop.domain.audit import Act, AuditEntry
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.entry import Entry
+from backdrop.domain.once import AlreadyDone, Once
 from backdrop.domain.query import Equals, Filter, Query, Reduction
 from backdrop.domain.reduce import add, distinct, greatest, least
 from backdrop.domain.shape import Groups
@@ -49,6 +50,7 @@ class _Shelf:
     version: int
     records: dict[str, Record] = dataclasses.field(default_factory=dict)
     tokens: dict[str, Token] = dataclasses.field(default_factory=dict)
+    done: dict[str, Once] = dataclasses.field(default_factory=dict)
     last_written: datetime | None = None
 
 
@@ -159,23 +161,29 @@ class MemoryStorage:
 
     # -- writing ----------------------------------------------------------------------------
 
-    def save(self, bucket: str, records: Records, *, act: Act | None = None) -> None:
+    def save(
+        self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None
+    ) -> None:
         with self._lock:
             shelf = self._shelf(bucket)
+            self._refuse_done(shelf, once)
             refuse_too_many_fields(*shelf.records.values(), records.columns)
             for record in records.rows:
                 _put(shelf, record)
-            self._written(shelf)
+            self._written(shelf, once)
             self._note(act)
 
-    def replace(self, bucket: str, records: Records, *, act: Act | None = None) -> None:
+    def replace(
+        self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None
+    ) -> None:
         with self._lock:
             shelf = self._shelf(bucket)
+            self._refuse_done(shelf, once)
             refuse_too_many_fields(records.columns)
             shelf.records.clear()
             for record in records.rows:
                 _put(shelf, record)
-            self._written(shelf)
+            self._written(shelf, once)
             self._note(act)
 
     def update(
@@ -184,16 +192,18 @@ class MemoryStorage:
         record_id: str,
         change: Callable[[Record], Record],
         *,
+        once: Once | None = None,
         act: Act | None = None,
     ) -> None:
         with self._lock:
             shelf = self._shelf(bucket)
+            self._refuse_done(shelf, once)
             if record_id not in shelf.records:
                 raise NotFound(no_record(bucket, record_id))
             changed = change(dict(shelf.records[record_id]))
             refuse_too_many_fields(*shelf.records.values(), changed)
             _put(shelf, changed)
-            self._written(shelf)
+            self._written(shelf, once)
             self._note(act)
 
     def delete(self, bucket: str, record_id: str, *, act: Act | None = None) -> None:
@@ -203,6 +213,11 @@ class MemoryStorage:
                 raise NotFound(no_record(bucket, record_id))
             self._written(shelf)
             self._note(act)
+
+    def done(self, bucket: str, key: str) -> Once | None:
+        with self._lock:
+            once = self._shelf(bucket).done.get(key)
+            return None if once is None or once.expired(self._clock()) else once
 
     @contextmanager
     def restoring(
@@ -371,8 +386,16 @@ class MemoryStorage:
         self._version += 1
         shelf.version = self._version
 
-    def _written(self, shelf: _Shelf) -> None:
-        shelf.last_written = self._clock()
+    def _refuse_done(self, shelf: _Shelf, once: Once | None) -> None:
+        found = None if once is None else self.done(shelf.bucket.name, once.key)
+        if found is not None:
+            raise AlreadyDone(found)
+
+    def _written(self, shelf: _Shelf, once: Once | None = None) -> None:
+        shelf.last_written = now = self._clock()
+        if once is not None:
+            shelf.done = {key: one for key, one in shelf.done.items() if not one.expired(now)}
+            shelf.done[once.key] = once
         self._changed(shelf)
 
     def _matching(self, bucket: str, query: Query) -> list[Record]:

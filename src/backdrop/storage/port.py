@@ -19,6 +19,7 @@ from typing import Protocol, TypeAlias
 from backdrop.domain.audit import Act, AuditEntry
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.entry import Entry
+from backdrop.domain.once import Once
 from backdrop.domain.query import Query
 from backdrop.domain.shape import Groups
 from backdrop.domain.table import Records
@@ -119,7 +120,10 @@ class Storage(Protocol):
         """
 
     def drop_bucket(self, name: str, *, act: Act | None = None) -> None:
-        """Remove the bucket with its records, settings and tokens. Its audit log stays."""
+        """Remove the bucket with its records, settings and tokens, and the keys of its writes.
+
+        Its audit log stays.
+        """
 
     def state(self, name: str) -> BucketState:
         """The bucket with its version, its number of records, and when it was last written."""
@@ -142,14 +146,22 @@ class Storage(Protocol):
         """Note that a token was used: soon, not at once, and lost in a crash at the worst."""
 
     # -- writing ----------------------------------------------------------------------------
+    #
+    # A write with `once` is made once: that is kept in the same step as the records, or not at all.
+    # Where the bucket has had a write with the same key, and what was kept of it has not expired,
+    # nothing is done and AlreadyDone raised, before any other error but NotFound of the bucket.
 
-    def save(self, bucket: str, records: Records, *, act: Act | None = None) -> None:
+    def save(
+        self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None
+    ) -> None:
         """Store all the records, or none. One whose `_id` exists replaces that record whole.
 
         Saved records count as stored now, in the order given, whether new or replacing.
         """
 
-    def replace(self, bucket: str, records: Records, *, act: Act | None = None) -> None:
+    def replace(
+        self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None
+    ) -> None:
         """Make the records all that the bucket holds, in one step for every reader."""
 
     def update(
@@ -158,6 +170,7 @@ class Storage(Protocol):
         record_id: str,
         change: Callable[[Record], Record],
         *,
+        once: Once | None = None,
         act: Act | None = None,
     ) -> None:
         """Replace one record by what `change` makes of it, with no write of it in between.
@@ -169,6 +182,9 @@ class Storage(Protocol):
     def delete(self, bucket: str, record_id: str, *, act: Act | None = None) -> None:
         """Remove one record. Raises NotFound where there is none."""
 
+    def done(self, bucket: str, key: str) -> Once | None:
+        """What was kept with the write of that key; None where there was none, or has expired."""
+
     def restoring(
         self, bucket: Bucket, *, tokens: Sequence[Token], last_written: datetime | None
     ) -> AbstractContextManager[Restore]:
@@ -176,8 +192,9 @@ class Storage(Protocol):
 
         What the context gives stores records, batch by batch, aside; no id may come twice. With the
         context's end the bucket is there, in one step: with these records, in the order given, with
-        these tokens, and last written then. Where the context ends by an error, or the process
-        does, nothing has changed. Raises Conflict, at the start or the end, as `put_bucket` does.
+        these tokens, last written then, and with no key of a write. Where the context ends by an
+        error, or the process does, nothing has changed. Raises Conflict, at the start or the end,
+        as `put_bucket` does.
         """
 
     # -- reading ----------------------------------------------------------------------------

@@ -58,6 +58,12 @@ CREATE TABLE IF NOT EXISTS entries (
 )
 """
 """Made in a file that was here before there were entries, too."""
+DONE_TABLE = """
+CREATE TABLE IF NOT EXISTS done (
+    bucket VARCHAR NOT NULL, key VARCHAR NOT NULL, fingerprint VARCHAR NOT NULL,
+    records BIGINT NOT NULL, expires_at TIMESTAMP NOT NULL
+)
+"""
 FORMAT = 1
 """The number of this layout; a file with another is refused."""
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 from backdrop.domain.audit import Act, AuditEntry
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.entry import Entry
+from backdrop.domain.once import Once
 from backdrop.domain.period import Segment, segments
 from backdrop.domain.period_key import MANY_YEARS, NO_OFFSET, period_start, segments_of_years
 from backdrop.domain.query import Query
@@ -30,6 +31,7 @@ from backdrop.storage.duckdb.audit import read_audit
 from backdrop.storage.duckdb.catalogue import Table, quoted
 from backdrop.storage.duckdb.columns import to_records
 from backdrop.storage.duckdb.deadlines import Deadlines
+from backdrop.storage.duckdb.done import DoneWrites
 from backdrop.storage.duckdb.groups import no_groups, to_groups
 from backdrop.storage.duckdb.known_ids import IdsByTable
 from backdrop.storage.duckdb.opening import open_file
@@ -93,6 +95,7 @@ class DuckDBStorage:
         self._cursors: LifoQueue[duckdb.DuckDBPyConnection] = LifoQueue()
         with _driver_errors():
             self._state = read_state(self._connection)
+            self._done = DoneWrites(self._connection)
         tables = self._state.tables.values()
         self._ids = IdsByTable(self._connection, tables)
         self._writer = Writer(self._begin)
@@ -158,11 +161,15 @@ class DuckDBStorage:
 
     # -- writing ----------------------------------------------------------------------------
 
-    def save(self, bucket: str, records: Records, *, act: Act | None = None) -> None:
-        self._write(lambda transaction: transaction.save(bucket, records), act)
+    def save(
+        self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None
+    ) -> None:
+        self._write(lambda transaction: transaction.save(bucket, records, once), act)
 
-    def replace(self, bucket: str, records: Records, *, act: Act | None = None) -> None:
-        self._write(lambda transaction: transaction.replace(bucket, records), act)
+    def replace(
+        self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None
+    ) -> None:
+        self._write(lambda transaction: transaction.replace(bucket, records, once), act)
 
     def update(
         self,
@@ -170,12 +177,18 @@ class DuckDBStorage:
         record_id: str,
         change: Callable[[Record], Record],
         *,
+        once: Once | None = None,
         act: Act | None = None,
     ) -> None:
-        self._write(lambda transaction: transaction.update(bucket, record_id, change), act)
+        self._write(lambda transaction: transaction.update(bucket, record_id, change, once), act)
 
     def delete(self, bucket: str, record_id: str, *, act: Act | None = None) -> None:
         self._write(lambda transaction: transaction.delete(bucket, record_id), act)
+
+    def done(self, bucket: str, key: str) -> Once | None:
+        self._table(bucket)
+        with _driver_errors(), self._cursor() as cursor:
+            return self._done.find(cursor, bucket, key, now=self._clock())
 
     @contextmanager
     def restoring(
@@ -360,7 +373,12 @@ class DuckDBStorage:
 
     def _begin(self) -> Transaction:
         return Transaction(
-            self._connection, self._state, self._ids, now=self._clock(), publish=self._publish
+            self._connection,
+            self._state,
+            self._ids,
+            self._done,
+            now=self._clock(),
+            publish=self._publish,
         )
 
     def _publish(self, state: State) -> None:

@@ -9,7 +9,13 @@ import duckdb
 
 from backdrop.errors import StorageUnavailable
 from backdrop.storage.duckdb.audit import AUDIT_TABLE
-from backdrop.storage.duckdb.catalogue import ENTRIES_TABLE, FORMAT, STORE_TABLES, quoted
+from backdrop.storage.duckdb.catalogue import (
+    DONE_TABLE,
+    ENTRIES_TABLE,
+    FORMAT,
+    STORE_TABLES,
+    quoted,
+)
 
 
 def open_file(path: Path) -> duckdb.DuckDBPyConnection:
@@ -35,6 +41,7 @@ def open_file(path: Path) -> duckdb.DuckDBPyConnection:
             )
         connection.execute(ENTRIES_TABLE)
         connection.execute(AUDIT_TABLE)
+        connection.execute(DONE_TABLE)
         _drop_left_over(connection)
     except duckdb.Error as error:
         raise StorageUnavailable(f"can't open {path}: {_reason(error)}") from error

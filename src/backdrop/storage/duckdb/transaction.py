@@ -14,6 +14,7 @@ import pyarrow as pa
 from backdrop.domain.audit import Act
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.entry import Entry
+from backdrop.domain.once import AlreadyDone, Once
 from backdrop.domain.table import Records, joined
 from backdrop.domain.token import Token
 from backdrop.domain.values import ID, Record
@@ -27,6 +28,7 @@ from backdrop.storage.duckdb.catalogue import (
     quoted,
 )
 from backdrop.storage.duckdb.columns import to_columns, to_records
+from backdrop.storage.duckdb.done import DoneWrites
 from backdrop.storage.duckdb.known_ids import IdsByTable
 from backdrop.storage.duckdb.sql import naive
 from backdrop.storage.duckdb.state import State, as_text, read_entries
@@ -52,6 +54,7 @@ class Transaction:
         connection: duckdb.DuckDBPyConnection,
         state: State,
         ids: IdsByTable,
+        done: DoneWrites,
         *,
         now: datetime,
         publish: Callable[[State], None],
@@ -62,17 +65,20 @@ class Transaction:
         self._version = state.version
         self._sequence = state.next_sequence
         self._ids = ids
+        self._done = done
         self._now = now
         self._publish = publish
         self._gathered: dict[str, list[Records]] = {}
         self._audited = state.audited
         self._acts: list[Act] = []
+        self._kept: dict[tuple[str, str], Once] = {}  # by bucket and key
         connection.begin()
 
     def commit(self) -> None:
         for name in list(self._gathered):
             self._store_gathered(name)
         self._store_acts()
+        self._done.keep(self._connection, self._kept, now=self._now)
         self._connection.commit()
         self._publish(
             State(self._tables, self._tokens, self._version, self._sequence, self._audited)
@@ -115,6 +121,8 @@ class Transaction:
         self._execute("DELETE FROM fields WHERE records_table = $1", table.name)
         self._execute("DELETE FROM buckets WHERE name = $1", name)
         self._execute("DELETE FROM tokens WHERE bucket = $1", name)
+        self._done.forget(self._connection, name)
+        self._kept = {known: once for known, once in self._kept.items() if known[0] != name}
         self._execute("UPDATE store SET version_floor = $1", self._version)
         del self._tables[name]
         self._tokens = {k: token for k, token in self._tokens.items() if token.bucket != name}
@@ -150,15 +158,18 @@ class Transaction:
 
     # -- records ----------------------------------------------------------------------------
 
-    def save(self, bucket: str, records: Records) -> None:
+    def save(self, bucket: str, records: Records, once: Once | None) -> None:
         table = self._table(bucket)
+        self._refuse_done(bucket, once)
         gathered = self._gathered.setdefault(bucket, [])
         known = (field for field, _ in table.columns)
         refuse_too_many_fields(known, *(batch.columns for batch in gathered), records.columns)
         gathered.append(records)
+        self._keep(bucket, once)
 
-    def replace(self, bucket: str, records: Records) -> None:
+    def replace(self, bucket: str, records: Records, once: Once | None) -> None:
         table = self._table(bucket)
+        self._refuse_done(bucket, once)
         refuse_too_many_fields(records.columns)
         self._gathered.pop(bucket, None)
         self._execute(f"DROP TABLE {quoted(table.name)}")
@@ -169,10 +180,18 @@ class Transaction:
         self._execute("UPDATE buckets SET records_table = $1 WHERE name = $2", name, bucket)
         self._ids.start(name)
         self._insert(table, records)
+        self._keep(bucket, once)
 
-    def update(self, bucket: str, record_id: str, change: Callable[[Record], Record]) -> None:
+    def update(
+        self,
+        bucket: str,
+        record_id: str,
+        change: Callable[[Record], Record],
+        once: Once | None,
+    ) -> None:
         self._store_gathered(bucket)
         table = self._table(bucket)
+        self._refuse_done(bucket, once)
         columns = ", ".join(map(quoted, table.columns.values()))
         select = f"SELECT {columns} FROM {quoted(table.name)} WHERE {ID} = $1"
         stored = to_records(self._execute(select, record_id).fetchall(), list(table.columns))
@@ -181,6 +200,7 @@ class Transaction:
         changed = change(stored[0])
         refuse_too_many_fields((field for field, _ in table.columns), changed)
         self._insert(table, Records.of([changed]), deleted=self._delete(table, [record_id]))
+        self._keep(bucket, once)
 
     def delete(self, bucket: str, record_id: str) -> None:
         self._store_gathered(bucket)
@@ -189,6 +209,19 @@ class Transaction:
         if not deleted:
             raise NotFound(no_record(bucket, record_id))
         self._written(table, deleted=deleted)
+
+    def _refuse_done(self, bucket: str, once: Once | None) -> None:
+        if once is None:
+            return
+        found = self._kept.get((bucket, once.key))
+        if found is None:
+            found = self._done.find(self._connection, bucket, once.key, now=self._now)
+        if found is not None:
+            raise AlreadyDone(found)
+
+    def _keep(self, bucket: str, once: Once | None) -> None:
+        if once is not None:
+            self._kept[bucket, once.key] = once
 
     def _store_gathered(self, bucket: str) -> None:
         gathered = self._gathered.pop(bucket, None)

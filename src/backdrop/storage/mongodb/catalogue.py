@@ -7,20 +7,24 @@ from datetime import datetime
 
 from bson import Int64
 from pymongo import ReturnDocument
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from backdrop.domain.bucket import Bucket
+from backdrop.domain.once import AlreadyDone, Once
 from backdrop.domain.period_key import microseconds
 from backdrop.domain.token import Token
 from backdrop.errors import Conflict, NotFound, StorageUnavailable
-from backdrop.storage.mongodb.connection import Records, Session
+from backdrop.storage.mongodb.connection import TRANSIENT, Records, Session
 from backdrop.storage.mongodb.documents import (
     REMOVAL,
     Document,
     bucket_settings,
+    from_once,
     from_token,
     new_bucket,
+    once_id,
     to_bucket,
+    to_once,
 )
 from backdrop.storage.port import KNOWN_HASH, address_taken, not_found, refuse_too_many_fields
 
@@ -29,7 +33,7 @@ FORMAT = 1
 
 
 class Catalogue:
-    """The collections `store`, `buckets`, `tokens` and `entries`.
+    """The collections `store`, `buckets`, `tokens`, `entries` and `done`.
 
     A bucket's document holds its settings, the number that no other bucket has, how often it was
     changed, the name of its collection, how many records are in it and were ever stored in it, and
@@ -42,6 +46,7 @@ class Catalogue:
         self.buckets = database["buckets"]
         self.tokens = database["tokens"]
         self.entries = database["entries"]
+        self._done = database["done"]
 
     def prepare(self) -> None:
         """Make what every store has, where it is missing."""
@@ -55,7 +60,8 @@ class Catalogue:
         self.buckets.create_index("address", unique=True, partialFilterExpression=some)
         self.tokens.create_index("bucket")
         self.entries.create_index("kind")
-        self.entries.create_index(REMOVAL, expireAfterSeconds=0)
+        for expiring in (self.entries, self._done):
+            expiring.create_index(REMOVAL, expireAfterSeconds=0)
 
     def answers(self) -> None:
         """Return if the database does."""
@@ -123,10 +129,11 @@ class Catalogue:
         stored: int = 0,
         records: int = 0,
         fields: Iterable[str] = (),
+        once: Once | None = None,
     ) -> Document:
         """Note a write: so many places taken, so many records more. The document as it was.
 
-        Raises NotFound, and InvalidRecords where there would be too many fields.
+        Raises NotFound, AlreadyDone, and InvalidRecords where there would be too many fields.
         """
         names = list(fields)
         change = {
@@ -137,6 +144,7 @@ class Catalogue:
         before = self.buckets.find_one_and_update({"_id": bucket}, change, session=session)
         if before is None:
             raise NotFound(not_found(bucket))
+        self._keep(before["number"], once, session)
         refuse_too_many_fields(before["fields"], names)
         return before
 
@@ -147,11 +155,44 @@ class Catalogue:
         change = {"$inc": {"records": records}, "$addToSet": {"fields": {"$each": list(fields)}}}
         self.buckets.update_one({"_id": bucket}, change, session=session)
 
-    def switch(self, held: Document, contents: Document, session: Session) -> Document | None:
-        """Note other contents where there is a document like `held`: the document as it was."""
+    def switch(
+        self, held: Document, contents: Document, session: Session, *, once: Once | None
+    ) -> Document | None:
+        """Note other contents where there is a document like `held`: the document as it was.
+
+        Raises AlreadyDone.
+        """
         written = {"last_written": microseconds(self._clock())}
         change = {"$set": contents | written, "$inc": {"changes": 1}}
-        return self.buckets.find_one_and_update(held, change, session=session)
+        before = self.buckets.find_one_and_update(held, change, session=session)
+        if before is not None:
+            self._keep(before["number"], once, session)
+        return before
+
+    def done(self, number: int, key: str) -> Once | None:
+        """What is kept with the write of that key, if it has not expired."""
+        found = self._done.find_one({"_id": once_id(number, key)})
+        once = None if found is None else to_once(found)
+        return None if once is None or once.expired(self._clock()) else once
+
+    def refuse_done(self, number: int, once: Once | None) -> None:
+        """Raise AlreadyDone where that is known, before any work. `write` and `switch` are sure."""
+        found = None if once is None else self.done(number, once.key)
+        if found is not None:
+            raise AlreadyDone(found)
+
+    def _keep(self, number: int, once: Once | None, session: Session) -> None:
+        """Keep it, in place of one that has expired. Raises AlreadyDone for one that has not."""
+        if once is None:
+            return
+        document = from_once(number, once)
+        expired = {"_id": document["_id"], "expires_at": {"$lte": microseconds(self._clock())}}
+        try:
+            self._done.replace_one(expired, document, upsert=True, session=session)
+        except DuplicateKeyError as error:
+            self.refuse_done(number, once)
+            # Transactions see what only the primary has yet. It is not done before a majority has.
+            raise PyMongoError(str(error), [TRANSIENT]) from None
 
     # -- tokens -----------------------------------------------------------------------------
 

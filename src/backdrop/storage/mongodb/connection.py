@@ -257,7 +257,7 @@ class Connection:
                 except BaseException as error:
                     if session.in_transaction:
                         session.abort_transaction()
-                    if not _has_label(error, _TRANSIENT) or time.monotonic() > until:
+                    if not _has_label(error, TRANSIENT) or time.monotonic() > until:
                         raise
                 self.refuse_if_gone()
                 time.sleep(random.random() * min(0.005 * 1.5**attempt, _LONGEST_PAUSE))  # noqa: S311  no secret
@@ -272,7 +272,7 @@ class Connection:
                 return
             except PyMongoError as error:
                 unknown = unknown or _has_label(error, _UNKNOWN_RESULT)
-                if not unknown or _has_label(error, _TRANSIENT):
+                if not unknown or _has_label(error, TRANSIENT):
                     raise
                 is_over = not _has_label(error, _UNKNOWN_RESULT) or time.monotonic() > until
                 if is_over or self._is_gone():
@@ -341,7 +341,8 @@ _HOW_TO_QUOTE = (
 )
 
 _PRIMARY = pymongo.ReadPreference.PRIMARY
-_TRANSIENT = "TransientTransactionError"
+TRANSIENT = "TransientTransactionError"
+"""The label of an error after which a transaction is begun again."""
 _UNKNOWN_RESULT = "UnknownTransactionCommitResult"
 
 

@@ -17,6 +17,7 @@ from bson import Int64
 
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.entry import Entry
+from backdrop.domain.once import Once
 from backdrop.domain.period_key import instant, microseconds
 from backdrop.domain.table import Records
 from backdrop.domain.token import Token
@@ -133,7 +134,7 @@ def to_token(document: Mapping[str, Any]) -> Token:
 # -- entries -------------------------------------------------------------------------------------
 
 REMOVAL = "removed_from"
-"""The date, of BSON's kind, from which the server may remove an entry that has expired."""
+"""The date, of BSON's kind, from which the server may remove what has expired."""
 
 
 def entry_id(kind: str, key: str) -> str:
@@ -154,6 +155,28 @@ def to_entry(document: Mapping[str, Any]) -> Entry:
         document["key"],
         bytes(document["value"]),
         None if expires_at is None else instant(expires_at),
+    )
+
+
+# -- writes that are made once ---------------------------------------------------------------------
+
+
+def once_id(number: int, key: str) -> str:
+    """Of a write of the bucket with that number, which no later one of its name has."""
+    return f"{number}/{key}"
+
+
+def from_once(number: int, once: Once) -> Document:
+    document = {"_id": once_id(number, once.key), **dataclasses.asdict(once)}
+    return document | {"expires_at": microseconds(once.expires_at), REMOVAL: once.expires_at}
+
+
+def to_once(document: Mapping[str, Any]) -> Once:
+    return Once(
+        document["key"],
+        document["fingerprint"],
+        int(document["records"]),
+        instant(document["expires_at"]),
     )
 
 

@@ -14,6 +14,7 @@ from pymongo.errors import DuplicateKeyError, OperationFailure
 from backdrop.domain.audit import Act, AuditEntry
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.entry import Entry
+from backdrop.domain.once import Once
 from backdrop.domain.period_key import microseconds
 from backdrop.domain.query import Query
 from backdrop.domain.shape import Groups
@@ -218,13 +219,15 @@ class MongoDBStorage:
     # -- writing ----------------------------------------------------------------------------
 
     @asks
-    def save(self, bucket: str, records: Records, *, act: Act | None = None) -> None:
+    def save(
+        self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None
+    ) -> None:
         ids = () if records.ids_are_new else records.ids
 
         def work(session: Session) -> None:
             count = len(records)
             before = self._catalogue.write(
-                bucket, session, stored=count, records=count, fields=records.columns
+                bucket, session, stored=count, records=count, fields=records.columns, once=once
             )
             shelf = self._database[before["collection"]]
             deleted = sum(
@@ -238,26 +241,29 @@ class MongoDBStorage:
 
         with self._turn(bucket):
             if len(records) > _MOST_IN_A_TRANSACTION:
-                self._save_by_copy(bucket, records, act)
+                self._save_by_copy(bucket, records, once, act)
                 return
             try:
                 self._transact(work, act)
             except OperationFailure as error:
                 if not is_too_large(error):
                     raise
-                self._save_by_copy(bucket, records, act)
+                self._save_by_copy(bucket, records, once, act)
 
     @asks
-    def replace(self, bucket: str, records: Records, *, act: Act | None = None) -> None:
-        refuse_too_many_fields(records.columns)
+    def replace(
+        self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None
+    ) -> None:
         with self._turn(bucket):
             number = self._catalogue.found(bucket)["number"]
+            self._catalogue.refuse_done(number, once)
+            refuse_too_many_fields(records.columns)
             name = self._shelves.new()
             if len(records):
                 self._database[name].insert_many(to_documents(records, 0))
             count = len(records)
             contents = {"records": count, "stored": count, "fields": list(records.columns)}
-            self._switch({"_id": bucket, "number": number}, name, contents, act)
+            self._switch({"_id": bucket, "number": number}, name, contents, once, act)
         self._shelves.sweep_if_possible()
 
     @asks
@@ -267,10 +273,11 @@ class MongoDBStorage:
         record_id: str,
         change: Callable[[Record], Record],
         *,
+        once: Once | None = None,
         act: Act | None = None,
     ) -> None:
         def work(session: Session) -> None:
-            before = self._catalogue.write(bucket, session, stored=1)
+            before = self._catalogue.write(bucket, session, stored=1, once=once)
             shelf = self._database[before["collection"]]
             found = shelf.find_one({"_id": record_id}, {SEQUENCE: 0}, session=session)
             if found is None:
@@ -294,6 +301,10 @@ class MongoDBStorage:
 
         with self._turn(bucket):
             self._transact(work, act)
+
+    @asks
+    def done(self, bucket: str, key: str) -> Once | None:
+        return self._catalogue.done(self._catalogue.found(bucket)["number"], key)
 
     @contextmanager
     def restoring(
@@ -473,11 +484,14 @@ class MongoDBStorage:
 
         self._transact(work, act.instead("bucket_created") if act else None)
 
-    def _switch(self, held: Document, name: str, contents: Document, act: Act | None) -> None:
+    def _switch(
+        self, held: Document, name: str, contents: Document, once: Once | None, act: Act | None
+    ) -> None:
         """Make the new collection the bucket's, in one step; NotFound where none is `held`."""
 
         def work(session: Session) -> None:
-            before = self._catalogue.switch(held, {"collection": name, **contents}, session)
+            collection = {"collection": name}
+            before = self._catalogue.switch(held, collection | contents, session, once=once)
             if before is None:
                 raise NotFound(not_found(held["_id"]))
             self._shelves.put(name, session)
@@ -485,10 +499,13 @@ class MongoDBStorage:
 
         self._transact(work, act)
 
-    def _save_by_copy(self, bucket: str, records: Records, act: Act | None) -> None:
+    def _save_by_copy(
+        self, bucket: str, records: Records, once: Once | None, act: Act | None
+    ) -> None:
         """Save what is too much for one transaction: all records into a new collection."""
         for _ in range(_TRIES):
             before = self._catalogue.found(bucket)
+            self._catalogue.refuse_done(before["number"], once)
             fields = list(dict.fromkeys([*before["fields"], *records.columns]))
             refuse_too_many_fields(fields)
             name = self._shelves.new()
@@ -503,7 +520,7 @@ class MongoDBStorage:
             }
             held = {"_id": bucket, "number": before["number"], "changes": before["changes"]}
             try:
-                self._switch(held, name, contents, act)
+                self._switch(held, name, contents, once, act)
             except NotFound:  # or changed meanwhile, by another process
                 continue
             self._shelves.sweep_if_possible()
