@@ -11,6 +11,7 @@ from typing import Any
 import openpyxl
 import xlwt
 from odf.opendocument import OpenDocumentSpreadsheet
+from odf.style import Style, TableProperties
 from odf.table import Table, TableCell, TableRow
 from odf.text import P
 
@@ -50,10 +51,11 @@ _FORMATS: Mapping[type, str] = {
 }
 
 
-def xls(rows: Rows, *more: tuple[str, Rows]) -> bytes:
+def xls(rows: Rows, *more: tuple[str, Rows], hidden: bool = False) -> bytes:
     book = xlwt.Workbook()
     for name, content in [("Sheet", rows), *more]:
         sheet = book.add_sheet(name)
+        sheet.visibility = int(hidden and content is rows)
         for line, row in enumerate(content):
             for column, value in enumerate(row):
                 if isinstance(value, Wrong):
@@ -68,10 +70,13 @@ def xls(rows: Rows, *more: tuple[str, Rows]) -> bytes:
     return file.getvalue()
 
 
-def ods(rows: Rows, *more: tuple[str, Rows]) -> bytes:
+def ods(rows: Rows, *more: tuple[str, Rows], hidden: bool = False) -> bytes:
     book = OpenDocumentSpreadsheet()
+    unseen = Style(name="unseen", family="table")
+    unseen.addElement(TableProperties(display="false"))
+    book.automaticstyles.addElement(unseen)
     for name, content in [("Sheet", rows), *more]:
-        table = Table(name=name)
+        table = Table(name=name, **({"stylename": unseen} if hidden and content is rows else {}))
         for row in content:
             line = TableRow()
             for value in row:

@@ -146,9 +146,26 @@ class Client:
 
     # -- within -----------------------------------------------------------------------------
 
+    def reads(self, bucket: str) -> bool:
+        """Whether the server is also the read API."""
+        try:
+            return "GET" in self._allowed(f"/{quote(bucket, safe='')}")
+        except NoAnswer:
+            return True
+
+    def _allowed(self, path: str) -> str:
+        """The methods that the path knows; none where there is no such path."""
+        return self._ask("OPTIONS", path, None, None, {}).headers.get("allow", "")
+
     def _admin(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         content = None if body is None else json.dumps(body).encode()
-        return self._send(method, path, content, self._admin_token)
+        try:
+            return self._send(method, path, content, self._admin_token)
+        except Refused as error:
+            if error.status == 404 and not self._allowed(path):
+                message = f"{self.url} has no admin API: it is the write API that has one"
+                raise Refused(404, message, [], 0) from None
+            raise
 
     def _send(
         self,

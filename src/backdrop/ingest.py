@@ -25,12 +25,14 @@ from backdrop.storage.port import Storage
 class Receipt:
     """What was stored, durably. `records` counts those received, also two of one `_id`.
 
-    `replaced`: how many stored ones they took the place of, if that was asked for. `replayed`:
-    whether it was an earlier write of the same key that stored them.
+    `new` and `replaced`, where they were asked for: how many of them had no place yet, and how many
+    took that of a stored one. The rest have the id of one further down. `replayed`: whether it was
+    an earlier write of the same key that stored them.
     """
 
     records: int
-    replaced: int | None = None
+    new: int = 0
+    replaced: int = 0
     replayed: bool = False
 
 
@@ -81,12 +83,12 @@ def ingest_parts(
         parse_records(rows, bucket, new_ids=new_ids, schema_check=check) for rows in parts if rows
     ]
     if not checked:
-        return Receipt(0, 0)
+        return Receipt(0)
     records = joined(checked)
     replaced = 0 if records.ids_are_new else storage.count_held(bucket.name, records.ids)
     act = _act(by, "records_stored", bucket, records.received)
     storage.save(bucket.name, records, act=act)
-    return Receipt(records.received, replaced)
+    return Receipt(records.received, len(records) - replaced, replaced)
 
 
 def ingest_patch(

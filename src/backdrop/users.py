@@ -46,10 +46,17 @@ def drop_user(storage: Storage, email: str, *, by: str | None = None) -> bool:
 
 def forget_bucket(storage: Storage, bucket: str, *, by: str | None = None) -> None:
     """Take a bucket out of every user's list: a later one of its name must not be theirs."""
+
+    def without(value: bytes) -> bytes:
+        user = msgspec.json.decode(value, type=User)
+        rest = tuple(name for name in user.buckets if name != bucket)
+        return msgspec.json.encode(dataclasses.replace(user, buckets=rest))
+
     for user in list_users(storage):
         if bucket in user.buckets:
-            rest = tuple(name for name in user.buckets if name != bucket)
-            put_user(storage, dataclasses.replace(user, buckets=rest), by=by)
+            details = {"email": user.email, "taken": [bucket]}
+            act = Act(by=by, action="user_granted", details=details) if by else None
+            storage.change_entry(KIND, user.email, without, act=act)
 
 
 def _user(entry: Entry) -> User:

@@ -16,6 +16,7 @@ from backdrop.asgi import Apis, create_app
 from backdrop.observe import Observation
 from backdrop.storage.memory import MemoryStorage
 from backdrop.storage.port import Storage
+from backdrop.web.sign_in import SignIn
 
 
 class Clock:
@@ -97,6 +98,7 @@ def desk() -> Desk:
         admin_token: str | None = admin_token,
         raises: bool = True,
         read_url: str | None = None,
+        sign_in: SignIn | None = None,
     ) -> TestClient:
         app = create_app(
             storage,
@@ -106,6 +108,7 @@ def desk() -> Desk:
             now=clock,
             observe=seen.append,
             read_url=read_url,
+            sign_in=sign_in,
         )
         return TestClient(app, raise_server_exceptions=raises)
 

@@ -74,7 +74,7 @@ def test_every_change_by_http_has_its_entry(desk: Desk, storage: Storage) -> Non
         (by, "record_removed", "things", 1, {"_id": "a/b"}),
         ("admin", "user_granted", None, None, user),
         ("admin", "bucket_dropped", "things", None, {}),
-        ("admin", "user_granted", None, None, user | {"buckets": []}),
+        ("admin", "user_granted", None, None, {"email": "ada@example.org", "taken": ["things"]}),
         ("admin", "user_revoked", None, None, {"email": "ada@example.org"}),
     ]
     assert {entry[1] for entry in found} == set(ACTIONS)

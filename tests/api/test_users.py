@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
+from backdrop.domain.entry import Entry
 from backdrop.domain.user import User
 from backdrop.storage.memory import MemoryStorage
 from backdrop.users import find_user, forget_bucket, put_user
@@ -166,6 +167,22 @@ def test_nor_is_it_where_the_server_fell_while_the_first_was_removed(desk: Desk)
     put_user(desk.storage, User(ADA, ("aa",)))
     desk.make("aa")
     assert users(desk) == [user(ADA)]
+
+
+class ChangedBetween(MemoryStorage):
+    """Takes the rights of an admin once the users were listed."""
+
+    def entries(self, kind: str) -> list[Entry]:
+        found = super().entries(kind)
+        put_user(self, User("ann@example.org", ("aa", "bb")))
+        return found
+
+
+def test_forgetting_a_bucket_keeps_what_an_admin_changes_meanwhile() -> None:
+    storage = ChangedBetween()
+    put_user(storage, User("ann@example.org", ("bb",), admin=True))
+    forget_bucket(storage, "bb")
+    assert find_user(storage, "ann@example.org") == User("ann@example.org", ("aa",))
 
 
 def test_forgetting_a_bucket_leaves_the_others() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import string
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, time
 from typing import Any
 
@@ -111,9 +112,39 @@ def test_the_first_sheet_counts_and_the_others_are_named(kind: str) -> None:
     ]
 
 
-def test_a_sheet_that_is_hidden_does_not_count() -> None:
-    data = xlsx([["aa"], [Wrong()]], ("shown", [["bb"], [2]]), hidden=True)
-    assert values(data, "xlsx") == [{"bb": 2}]
+@FORMATS
+def test_a_sheet_that_is_hidden_does_not_count(kind: str) -> None:
+    """Nor do its errors, while those of the sheet that is read do."""
+    make = MAKERS[kind]
+    data = make([["aa"], [Wrong()]], ("shown", [["bb"], [2]]), hidden=True)
+    assert values(data, kind) == [{"bb": 2}]
+    bad = refused(make([["aa"], [1]], ("shown", [["bb"], [2], [Wrong()]]), hidden=True), kind)
+    assert (bad.line, bad.column) == (3, "A")
+
+
+def with_part(data: bytes, name: str, change: Callable[[bytes], bytes]) -> bytes:
+    """The archive with one part of it changed."""
+    changed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(changed, "w") as new:
+        for part in old.namelist():
+            new.writestr(part, change(old.read(part)) if part == name else old.read(part))
+    return changed.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("part", "old", "new"),
+    [
+        ("xl/workbook.xml", b"<sheets>", b"<sheets>&nothing;"),
+        ("xl/worksheets/sheet1.xml", b"<sheetData>", b"<sheetData>&nothing;"),
+        ("xl/worksheets/sheet1.xml", b'<row r="2"', b'<row r="two"'),
+    ],
+)
+def test_a_sheet_that_one_library_can_read_is_refused_in_words(
+    part: str, old: bytes, new: bytes
+) -> None:
+    """What is wrong with a file is never a fault of ours, whichever parser meets it."""
+    data = with_part(xlsx([["aa"], [Wrong()]]), part, lambda xml: xml.replace(old, new))
+    assert refused(data, "xlsx")
 
 
 @FORMATS

@@ -12,6 +12,7 @@ import pytest
 from backdrop.observe import RequestAnswered, ServerFault
 from backdrop.web.providers import Signon
 from backdrop.web.sessions import LONGEST
+from backdrop.web.sign_in import SignIn
 from tests.sign_in.conftest import (
     PUBLIC,
     Browser,
@@ -233,6 +234,18 @@ def test_a_sign_in_may_take_ten_minutes(browser: Browser, door: Door) -> None:
     back = come_back(browser.leave(), ADA)
     door.clock.move(600)
     assert is_page(browser.get(back), 400, "took longer than ten minutes")
+
+
+def test_no_crowd_fills_the_store(signon: Service, signon_url: str) -> None:
+    """Anybody can begin to sign in; so many do so at once, and the oldest makes room."""
+    service = Signon(signon_url, registration_of(signon))
+    door = Door(SignIn(addresses=(PUBLIC,), provider=service, most_attempts=3))
+    addresses = [door.browser().leave() for _ in range(5)]
+    ann = door.browser()
+    addresses += [ann.leave() for _ in range(2)]
+    assert len(door.storage.entries("sign-in")) == 3
+    assert is_page(ann.get(come_back(addresses[0], ADA)), 400, "longer than ten minutes")
+    assert ann.get(come_back(addresses[-1], ADA)).status_code == 303
 
 
 def test_two_tabs_can_sign_in_side_by_side(browser: Browser) -> None:

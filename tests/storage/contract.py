@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import chain, permutations
 from typing import Any
 
@@ -2183,6 +2184,10 @@ class StorageContract:
                 act("user_granted", buckets=[]),
                 lambda a: storage.put_entry(Entry(name, "key", b"x"), act=a),
             ),
+            (
+                act("user_granted", taken=["b"]),
+                lambda a: storage.change_entry(name, "key", bytes.upper, act=a),
+            ),
             (act("user_revoked"), lambda a: storage.take_entry(name, "key", act=a)),
             (act("bucket_dropped"), lambda a: storage.drop_bucket(name, act=a)),
         ]
@@ -2233,6 +2238,7 @@ class StorageContract:
         with pytest.raises(Conflict):
             storage.put_bucket(dataclasses.replace(taken, name=name), act=act)
         assert storage.take_entry(name, "missing", act=act) is None
+        assert not storage.change_entry(name, "missing", bytes.upper, act=act)
         assert storage.audit(bucket=name, limit=10) == []
 
     def test_the_log_is_paged_by_bucket_and_id(self, storage: Storage, audited: Bucket) -> None:
@@ -2475,6 +2481,22 @@ class StorageContract:
         storage.put_entry(Entry(kind, "one", b"x"))
         in_threads([lambda: taken.append(storage.take_entry(kind, "one"))] * 8)
         assert sorted(taken, key=bool) == [None] * 7 + [Entry(kind, "one", b"x")]
+
+    def test_no_change_of_an_entry_is_lost(self, storage: Storage, kind: str) -> None:
+        later = datetime.now(UTC) + timedelta(days=1)
+        storage.put_entry(Entry(kind, "one", b"", later))
+        changed: list[bool] = []
+        add = partial(storage.change_entry, kind, "one", lambda value: value + b"x")
+        in_threads([lambda: changed.append(add())] * 8)
+        assert changed == [True] * 8
+        for store in self.and_reopened(storage):
+            assert store.entry(kind, "one") == Entry(kind, "one", b"x" * 8, later)
+
+    def test_what_is_no_entry_is_not_changed(self, storage: Storage, kind: str) -> None:
+        storage.put_entry(Entry(kind, "gone", b"x", datetime.now(UTC)))
+        for key in ("gone", "never"):
+            assert storage.change_entry(kind, key, lambda _: b"y") is False
+            assert storage.entry(kind, key) is None
 
     # -- the store itself -------------------------------------------------------------------
 

@@ -75,6 +75,16 @@ def test_each_has_its_own_routes(apart: Apart) -> None:
         assert client.get("/_status").status_code == 200
 
 
+def test_commands_say_which_of_the_two_they_need(apart: Apart, tmp_path: Path) -> None:
+    apart.make("commanded")
+    file = tmp_path / "records.ndjson"
+    file.write_text('{"_id": "a"}\n')
+    done = apart.write.run("import", "commanded", str(file))
+    assert "Read them at the read API's address, with /commanded?" in done.stdout + done.stderr
+    done = apart.read.run("bucket", "list")
+    assert "has no admin API: it is the write API that has one" in done.stderr
+
+
 def test_settings_are_seen_by_all_others(apart: Apart) -> None:
     apart.make("settings")
     apart.soon(lambda reader: reader.get("/settings").status_code == 400)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from backdrop.users import find_user
+from backdrop.web.sign_in import SignIn
 from tests.api.conftest import Desk, bearer
 from tests.web.conftest import Person, field, words
 
@@ -59,6 +60,15 @@ def test_a_bucket_is_made_and_its_token_shown_once(desk: Desk, admin: Person) ->
     record = {"_timestamp": "2013-01-31", "office": "Camden"}
     assert desk.client.post("/visits", headers=bearer(token), json=record).status_code == 200
     assert token not in admin.get("/_user/buckets/visits/tokens").text
+
+
+def test_a_token_is_shown_with_an_address_that_keeps_it_secret(desk: Desk, admin: Person) -> None:
+    """Behind a proxy that ends TLS, where the request itself is plain."""
+    public = SignIn(addresses=("https://backdrop.example.org",))
+    client = desk.clients(sign_in=public)
+    client.cookies.set("__Host-session", admin.client.cookies["session"])
+    made = Person(client).send("/_user/new", **NEW)
+    assert "curl https://testserver/visits -H 'Authorization: Bearer" in words(made)
 
 
 def test_every_problem_is_shown_beside_its_field(desk: Desk, admin: Person) -> None:
@@ -129,7 +139,7 @@ def test_a_token_is_made_used_and_revoked(desk: Desk, admin: Person) -> None:
     assert admin.send(path, revoke=ids[1]).status_code == 404
 
 
-@pytest.mark.parametrize("days", ["0", "soon", "-1", "99999"])
+@pytest.mark.parametrize("days", ["0", "soon", "-1", "99999", "0000000019999999999"])
 def test_a_bad_wish_for_a_token_is_refused(admin: Person, days: str) -> None:
     answer = admin.send("/_user/buckets/things/tokens", scope="write", label="", days=days)
     assert answer.status_code == 400

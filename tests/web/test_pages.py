@@ -90,6 +90,22 @@ def test_a_stranger_is_sent_to_sign_in(desk: Desk, path: str) -> None:
     assert answer.headers["Cache-Control"] == "no-store"
 
 
+def test_a_stranger_comes_back_to_the_upload_that_was_begun(desk: Desk) -> None:
+    path = "/things/upload?upload=a-b_c"
+    answer = Person(desk.clients()).get(path)
+    assert answer.headers["Location"] == "/_user/sign_in?next=/things/upload%3Fupload%3Da-b_c"
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/_user", "GET, HEAD, OPTIONS"), ("/_user/new", "GET, HEAD, OPTIONS, POST")],
+)
+def test_a_page_says_which_methods_it_has(ann: Person, path: str, allowed: str) -> None:
+    answer = ann.client.delete(path)
+    assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
+    assert "<main" in answer.text
+
+
 def test_a_bucket_that_is_not_ones_own_is_not_there(
     desk: Desk, person: Callable[..., Person]
 ) -> None:

@@ -123,6 +123,47 @@ def test_settings_that_change_in_between_are_kept_to(desk: Desk, ann: Person) ->
     assert desk.data("/things") == []
 
 
+def test_a_receipt_counts_by_the_settings_that_it_was_stored_with(desk: Desk, ann: Person) -> None:
+    checked = ann.upload(b"name,fee\nb,1\nb,2\n")
+    patch = {"auto_ids": ["name"]}
+    assert desk.client.patch("/_buckets/things", headers=desk.admin, json=patch).status_code == 200
+    assert "1 new, 0 replaced, 1 of the same id" in words(ann.store(checked))
+    assert len(desk.data("/things")) == 1
+
+
+def test_a_bucket_that_is_dropped_in_between_is_not_there(desk: Desk, ann: Person) -> None:
+    upload, form_token = field(ann.upload(CSV), "upload"), ann.form_token
+    assert desk.client.delete("/_buckets/things", headers=desk.admin).status_code == 200
+    form = {"form_token": form_token, "upload": upload}
+    assert ann.post("/things/upload", data=form).status_code == 404
+    desk.make("things", raw_queries_allowed=True)
+    assert ann.post("/things/upload", data=form).status_code == 404
+    assert desk.data("/things") == []
+
+
+def test_many_files_at_once_are_refused(ann: Person) -> None:
+    data = b"aa\n" + b"x" * 100 * 2**10 + b"\n1" * 200_000
+    form, answers = {"form_token": ann.form_token}, list[Any]()
+
+    def send() -> None:
+        answers.append(ann.post("/things/upload", data=form, files={"file": ("a.csv", data)}))
+
+    senders = [threading.Thread(target=send) for _ in range(12)]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join(60)
+    assert {answer.status_code for answer in answers} == {303, 429}
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert "Try again in a minute" in words(refused)
+
+
+def test_a_remark_is_no_longer_than_one_reads(ann: Person) -> None:
+    shown = words(ann.upload(b"aa\n1\n" + b"0" * 100_000 + b"\n"))
+    assert "column aa: 1 number, and 1 text such as '000" in shown
+    assert len(shown) < 3_000
+
+
 def test_a_file_of_many_batches_is_stored_whole(desk: Desk, ann: Person) -> None:
     lines = b"".join(b"2013-01-31,name %d,%d\n" % (n, n) for n in range(12_000))
     ann.store(ann.upload(b"_timestamp,name,fee\n" + lines))
@@ -217,6 +258,21 @@ def test_a_broken_form_is_refused(ann: Person, body: bytes) -> None:
         answer = ann.post("/things/upload", content=body, headers=headers)
         assert answer.status_code in (400, 403)
         assert "<main" in answer.text
+
+
+@pytest.mark.parametrize("charset", ["unicode_escape", "utf-7", "punycode", "nothing"])
+def test_a_form_in_a_charset_of_no_browser_is_refused(ann: Person, charset: str) -> None:
+    """Some of Python's make halves of surrogate pairs, which no store can hold."""
+    body = (
+        f'--b\r\nContent-Disposition: form-data; name="form_token"\r\n\r\n{ann.form_token}\r\n'
+        '--b\r\nContent-Disposition: form-data; name="file"; filename="\\ud800.csv"\r\n\r\n'
+        "aa\n1\n\r\n--b--\r\n"
+    )
+    kind = {"Content-Type": f"multipart/form-data; boundary=b; charset={charset}"}
+    answer = ann.post("/things/upload", content=body, headers=kind)
+    assert (answer.status_code, "must be UTF-8" in words(answer)) == (400, True)
+    good = {"Content-Type": 'multipart/form-data; boundary=b; charset="UTF-8"'}
+    assert ann.post("/things/upload", content=body, headers=good).status_code == 303
 
 
 # -- what is shown, and to whom -------------------------------------------------------------------

@@ -70,23 +70,28 @@ def status_of(error: Exception) -> int:
     return next(known, 500)
 
 
+def error_headers(error: Exception) -> dict[str, str]:
+    """What an answer of that status must tell beside its body, on a page too."""
+    if isinstance(error, Unauthorized):
+        return {"WWW-Authenticate": "Bearer"}
+    if isinstance(error, MethodNotAllowed):
+        return {"Allow": ", ".join(error.allowed)}
+    if isinstance(error, (StorageUnavailable, QueryTooSlow)):
+        return {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    if isinstance(error, TooManyRequests):
+        return {"Retry-After": str(error.retry_after)}
+    return {}
+
+
 def error_answer(error: Exception, *, request_id: str) -> Response:
     """The answer to a request that failed so. Of a fault of ours it tells no more than its id."""
     status = status_of(error)
-    headers = {"Cache-Control": "no-cache"}
+    headers = {"Cache-Control": "no-cache", **error_headers(error)}
     if not isinstance(error, BackdropError) or status == 500:
         message = "something went wrong here; the log says what, under this request_id"
         problem: dict[str, Any] = {"code": FAULT_CODE, "message": message}
         fault = {"message": message, "request_id": request_id, "errors": [problem]}
         return json_answer({"status": "error", **fault}, status=500, headers=headers)
-    if isinstance(error, Unauthorized):
-        headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, MethodNotAllowed):
-        headers["Allow"] = ", ".join(error.allowed)
-    if isinstance(error, (StorageUnavailable, QueryTooSlow)):
-        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    if isinstance(error, TooManyRequests):
-        headers["Retry-After"] = str(error.retry_after)
     body: dict[str, Any] = {"status": "error", "message": error.message}
     if isinstance(error, InvalidRecords):
         body["error_count"] = error.count

@@ -34,10 +34,13 @@ class Destination:
     """The bucket's settings; None where there is no admin token to ask for them."""
 
     @property
-    def reading_url(self) -> str:
+    def where_to_read(self) -> str:
         """An address that is sure to be allowed, and shows some of the bucket."""
         raw = self.settings is not None and self.settings["raw_queries_allowed"]
-        return f"{self.client.url}/{self.bucket}?{'limit=10' if raw else 'period=month'}"
+        target = f"/{self.bucket}?{'limit=10' if raw else 'period=month'}"
+        if self.client.reads(self.bucket):
+            return f"{self.client.url}{target}"
+        return f"the read API's address, with {target}"
 
     def replaces(self, rows: Sequence[Row]) -> bool:
         """Whether each of the rows would replace itself if it was sent again."""

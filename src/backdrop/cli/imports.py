@@ -79,10 +79,10 @@ def import_(
             opened = [(stack.enter_context(_open(name)), _format(name, job)) for name in files]
             destination = stack.enter_context(destination_of(bucket, settings))
             _import(place, destination, opened)
+            _say_done(place, destination, time.monotonic() - started)
     except KeyboardInterrupt:
         note.print("Interrupted")
         raise typer.Exit(INTERRUPTED) from None
-    _say_done(place, destination, time.monotonic() - started)
 
 
 def _say_done(place: Place, destination: Destination, seconds: float) -> None:
@@ -98,7 +98,7 @@ def _say_done(place: Place, destination: Destination, seconds: float) -> None:
         unless = "" if destination.settings else ", unless the bucket makes one (auto_ids)"
         which = f"{place.stored_without_id:,} of them have no _id{unless}"
         _say(f"{which}: importing the same again after 24 hours stores them twice")
-    _say(f"Read them at {destination.reading_url}")
+    _say(f"Read them at {destination.where_to_read}")
 
 
 def _import(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterable, Mapping
+from itertools import takewhile
 from typing import Any, TypeAlias
 from xml.parsers import expat
 from zipfile import ZipFile, ZipInfo
@@ -26,22 +27,22 @@ _NOT_WORKED_OUT = (
 )
 
 
-def error_cells_of_xlsx(data: bytes) -> ErrorCells:
-    """Of the first sheet that is shown."""
+def error_cells_of_xlsx(data: bytes, at: int) -> ErrorCells:
+    """Of the sheet at that place, from 0. Raises BadFile for what is no XML."""
     with ZipFile(io.BytesIO(data)) as archive:
-        part = _first_sheet(archive)
+        part = _sheet_part(archive, at)
         if part is None or not _occurs(_SUSPECT_IN_XLSX, pieces(archive, part)):
             return {}
         return _XlsxCells().found_in(pieces(archive, part))
 
 
-def error_cells_of_ods(data: bytes) -> ErrorCells:
-    """Of the first sheet that is shown."""
+def error_cells_of_ods(data: bytes, at: int) -> ErrorCells:
+    """Of the sheet at that place, from 0. Raises BadFile for what is no XML."""
     with ZipFile(io.BytesIO(data)) as archive:
         part = archive.getinfo("content.xml")
         if not _occurs(_SUSPECT_IN_ODS, pieces(archive, part)):
             return {}
-        return _OdsCells().found_in(pieces(archive, part))
+        return _OdsCells(at).found_in(pieces(archive, part))
 
 
 _SUSPECT_IN_XLSX = re.compile(
@@ -72,19 +73,11 @@ class _Cells:
         self.text: list[str] | None = None
 
     def found_in(self, xml: Iterable[bytes]) -> ErrorCells:
-        parser = expat.ParserCreate()
+        parser = _parser(self.start)
         parser.buffer_text = True
-        parser.StartElementHandler = lambda name, given: self.start(_local(name), given)
         parser.EndElementHandler = lambda name: self.end(_local(name))
         parser.CharacterDataHandler = self.add_text
-        try:
-            for piece in xml:
-                parser.Parse(piece)
-                if self.count >= _MOST_FOUND:
-                    return self.errors
-            parser.Parse(b"", True)
-        except expat.ExpatError as error:
-            raise BadFile(f"the sheet can't be read: {error}") from None
+        _parse(parser, takewhile(lambda _: self.count < _MOST_FOUND, xml))
         return self.errors
 
     def start(self, name: str, given: dict[str, str]) -> None:
@@ -128,16 +121,24 @@ class _XlsxCells(_Cells):
 
 
 class _OdsCells(_Cells):
-    sheets, repeated, rows_repeated, suspect, declared = 0, 1, 1, False, False
+    repeated, rows_repeated, suspect, declared = 1, 1, False, False
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.sheets_before = at + 1
+
+    @property
+    def is_there(self) -> bool:
+        return self.sheets_before == 0
 
     def start(self, name: str, given: dict[str, str]) -> None:
         if name == "table":
-            self.sheets += 1
-        elif self.sheets == 1 and name == "table-row":
+            self.sheets_before -= 1
+        elif self.is_there and name == "table-row":
             self.row += self.rows_repeated
             self.rows_repeated = _repeated(given, "table:number-rows-repeated")
             self.column, self.repeated = -1, 1
-        elif self.sheets == 1 and name in ("table-cell", "covered-table-cell"):
+        elif self.is_there and name in ("table-cell", "covered-table-cell"):
             self.column += self.repeated
             self.repeated = _repeated(given, "table:number-columns-repeated")
             self.declared = given.get("calcext:value-type") == "error"
@@ -145,15 +146,11 @@ class _OdsCells(_Cells):
             self.text = []
 
     def end(self, name: str) -> None:
-        if self.sheets == 1 and name in ("table-cell", "covered-table-cell"):
+        if self.is_there and name in ("table-cell", "covered-table-cell"):
             text = "".join(self.text or ()).strip()
             if self.declared or (self.suspect and _ERROR_TEXT(text)):
                 self.add(f"holds the error {text[:20]}")
             self.text = None
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.row, self.rows_repeated = 0, 1
 
 
 def _repeated(given: Mapping[str, str], name: str) -> int:
@@ -174,33 +171,38 @@ def _local(name: str) -> str:
     return name.rpartition(":")[2]
 
 
-def _first_sheet(archive: ZipFile) -> ZipInfo | None:
-    """The part of the first sheet that is shown, as the workbook and its relations name it."""
-    sheets: list[tuple[str, bool]] = []
+def _sheet_part(archive: ZipFile, at: int) -> ZipInfo | None:
+    """The part of the sheet at that place, as the workbook and its relations name it."""
+    sheets: list[str] = []
     targets: dict[str, str] = {}
 
     def sheet(name: str, given: dict[str, str]) -> None:
-        if _local(name) == "sheet":
-            number = next((value for key, value in given.items() if _local(key) == "id"), "")
-            sheets.append((number, given.get("state", "visible") == "visible"))
+        if name == "sheet":
+            sheets.append(next((value for key, value in given.items() if _local(key) == "id"), ""))
 
     def relation(name: str, given: dict[str, str]) -> None:
-        if _local(name) == "Relationship":
-            targets[given.get("Id", "")] = given.get("Target", "")
+        if name == "Relationship":
+            targets[given.get("Id", "")] = given.get("Target", "").lower()
 
     names = {part.filename.lower(): part for part in archive.infolist()}
-    for path, handler in (("xl/workbook.xml", sheet), ("xl/_rels/workbook.xml.rels", relation)):
+    for path, start in (("xl/workbook.xml", sheet), ("xl/_rels/workbook.xml.rels", relation)):
         if path in names:
-            _parse(pieces(archive, names[path]), handler)
-    shown = [number for number, visible in sheets if visible] or [number for number, _ in sheets]
-    tables = (targets.get(number, "").lower() for number in shown)
-    target = next((one for one in tables if "worksheets" in one), "")
-    path = target.lstrip("/") if target.startswith("/") else f"xl/{target}"
-    return names.get(path)
+            _parse(_parser(start), pieces(archive, names[path]))
+    target = targets.get(sheets[at], "") if at < len(sheets) else ""
+    return names.get(target.lstrip("/") if target.startswith("/") else f"xl/{target}")
 
 
-def _parse(xml: Iterable[bytes], start: Callable[[str, dict[str, str]], Any]) -> None:
+def _parser(start: Callable[[str, dict[str, str]], Any]) -> expat.XMLParserType:
+    """`start` is called with the local name and the attributes of each element."""
     parser = expat.ParserCreate()
-    parser.StartElementHandler = start
-    for piece in xml:
-        parser.Parse(piece)
+    parser.StartElementHandler = lambda name, given: start(_local(name), given)
+    return parser
+
+
+def _parse(parser: expat.XMLParserType, xml: Iterable[bytes]) -> None:
+    """Raises BadFile for what is no XML, or numbers its rows and columns by no number."""
+    try:
+        for piece in xml:
+            parser.Parse(piece)
+    except (expat.ExpatError, OverflowError, ValueError) as error:
+        raise BadFile(f"the sheet can't be read: {error}") from None

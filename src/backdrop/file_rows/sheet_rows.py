@@ -84,7 +84,7 @@ class _Error:
 
 
 def _calamine_rows(
-    data: bytes, remark: Remark, *, name: str, error_cells: Callable[[bytes], ErrorCells]
+    data: bytes, remark: Remark, *, name: str, error_cells: Callable[[bytes, int], ErrorCells]
 ) -> _Rows:
     refuse_bomb(data, name)
     try:
@@ -99,7 +99,7 @@ def _calamine_rows(
     if sheet.end is None or sheet.start is None:
         return
     _refuse_vast(sheet.end[0] + 1, sheet.end[1] + 1)
-    errors = error_cells(data)
+    errors = error_cells(data, at)
     for number, row in enumerate(sheet.iter_rows(), 1):
         cells: list[Any] = [*[""] * sheet.start[1], *row]
         for column, words in errors.get(number, {}).items():

@@ -315,6 +315,15 @@ class MemoryStorage:
             found = [entry for entry in self._entries.values() if entry.expires_at is None]
         return sorted(found, key=lambda entry: (entry.kind, entry.key))
 
+    def change_entry(
+        self, kind: str, key: str, change: Callable[[bytes], bytes], *, act: Act | None = None
+    ) -> bool:
+        with self._lock:
+            found = self.entry(kind, key)
+            if found is not None:
+                self.put_entry(dataclasses.replace(found, value=change(found.value)), act=act)
+            return found is not None
+
     def take_entry(self, kind: str, key: str, *, act: Act | None = None) -> Entry | None:
         with self._lock:
             found = self.entry(kind, key)

@@ -253,6 +253,14 @@ class Storage(Protocol):
     def lasting_entries(self) -> list[Entry]:
         """Every entry of any kind that does not expire, by kind and key."""
 
+    def change_entry(
+        self, kind: str, key: str, change: Callable[[bytes], bytes], *, act: Act | None = None
+    ) -> bool:
+        """Replace an entry's value by what `change` makes of it, with no change of it in between.
+
+        Returns whether there was such an entry. `change` may be called more than once.
+        """
+
     def take_entry(self, kind: str, key: str, *, act: Act | None = None) -> Entry | None:
         """Remove the entry and return it: of several who take it, one gets it."""
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryFile
 from typing import IO
 
 import msgspec
@@ -36,19 +35,20 @@ class Read:
     """A file that was read: what was understood, and what it holds, as long as it is open."""
 
     understood: Understood
-    folder: Path
+    rows_file: IO[bytes]
+    ids_file: IO[bytes]
 
     def parts(self) -> Iterator[bytes]:
         """The frames of the raw rows, a MiB at a time."""
-        with (self.folder / "rows").open("rb") as file:
-            while part := file.read(_PART):
-                yield part
+        self.rows_file.seek(0)
+        while part := self.rows_file.read(_PART):
+            yield part
 
     def ids(self) -> Iterator[list[str]]:
         """The different ids that the records bring along, some at a time."""
-        with (self.folder / "ids").open("rb") as file:
-            while lines := list(islice(file, _IDS_AT_ONCE)):
-                yield [msgspec.json.decode(line, type=str) for line in lines]
+        self.ids_file.seek(0)
+        while lines := list(islice(self.ids_file, _IDS_AT_ONCE)):
+            yield [msgspec.json.decode(line, type=str) for line in lines]
 
 
 @contextmanager
@@ -59,32 +59,49 @@ def read_apart(
 
     The process is in `running` while it runs. Raises BadFile where it came to its bounds, or a
     library broke down; RuntimeError for a fault of ours.
+
+    The two share files without a name, of which nothing is left however they end.
     """
-    with TemporaryDirectory(prefix="backdrop-upload-") as made:
-        folder = Path(made)
+    with (
+        TemporaryFile() as job_file,
+        TemporaryFile() as understood_file,
+        TemporaryFile() as rows_file,
+        TemporaryFile() as ids_file,
+        TemporaryFile() as told,
+    ):
         job = Job(name, bucket.as_json(), MOST_MEMORY, MOST_SECONDS, _MOST_WRITTEN)
-        (folder / "job.json").write_bytes(msgspec.json.encode(job))
+        job_file.write(msgspec.json.encode(job))
+        job_file.seek(0)
         file.seek(0)
-        ended = _end_of_child(folder, file, running)
+        shared = [one.fileno() for one in (job_file, understood_file, rows_file, ids_file)]
+        ended = _end_of_child(file, shared, told, running)
         if ended == _FAULT:
-            raise RuntimeError((folder / "stderr").read_text(errors="replace")[-_MOST_TOLD:])
+            told.seek(0)
+            raise RuntimeError(told.read().decode(errors="replace")[-_MOST_TOLD:])
         if ended != 0:
             raise BadFile(_TOO_MUCH)
-        written = (folder / "understood.json").read_bytes()
-        yield Read(msgspec.json.decode(written, type=Understood), folder)
+        understood_file.seek(0)
+        understood = msgspec.json.decode(understood_file.read(), type=Understood)
+        yield Read(understood, rows_file, ids_file)
 
 
 def _end_of_child(
-    folder: Path, file: IO[bytes], running: set[subprocess.Popen[bytes]]
+    file: IO[bytes],
+    shared: Sequence[int],
+    told: IO[bytes],
+    running: set[subprocess.Popen[bytes]],
 ) -> int | None:
     """What the process returns; None where it was stopped."""
-    command = [sys.executable, "-P", "-m", "backdrop.uploads.child", str(folder)]
-    with (
-        (folder / "stderr").open("wb") as told,
-        subprocess.Popen(  # noqa: S603  our own module
-            command, stdin=file, stdout=told, stderr=told, env=_environment()
-        ) as process,
-    ):
+    command = [sys.executable, "-P", "-m", "backdrop.uploads.child", *map(str, shared)]
+    with subprocess.Popen(  # noqa: S603  our own module
+        command,
+        stdin=file,
+        stdout=told,
+        stderr=told,
+        pass_fds=shared,
+        env=_environment(),
+        process_group=0,  # Ctrl-C is for the server, which lets this go on while it may
+    ) as process:
         running.add(process)
         try:
             return process.wait(MOST_SECONDS)

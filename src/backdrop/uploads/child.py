@@ -1,8 +1,9 @@
-"""The process that reads one uploaded file: `python -m backdrop.uploads.child FOLDER < file`.
+"""The process that reads one uploaded file: `python -m backdrop.uploads.child 3 4 5 6 < file`.
 
 A file from outside may be made to take any amount of memory or time, within libraries too; here it
-takes what this process is allowed, and no other request waits for it. The folder holds `job.json`,
-and gets `understood.json`, `rows` (frames) and `ids` (one of each, as lines of JSON).
+takes what this process is allowed, and no other request waits for it. The numbers are those of open
+files: the first holds the `Job`, the others get what was understood, the rows (frames), and the ids
+(one of each, as lines of JSON).
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -30,8 +30,9 @@ class Job(msgspec.Struct):
     most_written: int
 
 
-def main(folder: Path) -> None:
-    job = msgspec.json.decode((folder / "job.json").read_bytes(), type=Job)
+def main(job_file: int, understood_file: int, rows_file: int, ids_file: int) -> None:
+    with os.fdopen(job_file, "rb") as file:
+        job = msgspec.json.decode(file.read(), type=Job)
     for limit, most in (
         (resource.RLIMIT_AS, job.most_memory),
         (resource.RLIMIT_CPU, job.most_seconds),
@@ -42,18 +43,19 @@ def main(folder: Path) -> None:
     os.nice(10)  # others' requests go first
     settings = job.bucket | {"auto_ids": tuple(job.bucket["auto_ids"])}
     known: set[str] = set()
-    with (folder / "rows").open("wb") as rows_file, (folder / "ids").open("wb") as ids_file:
+    with os.fdopen(rows_file, "wb") as rows_kept, os.fdopen(ids_file, "wb") as ids_kept:
 
         def put(rows: list[dict[str, Any]], ids: list[str]) -> None:
-            rows_file.write(frame(rows))
+            rows_kept.write(frame(rows))
             new = [one for one in dict.fromkeys(ids) if one not in known]
             known.update(new)
-            ids_file.writelines(msgspec.json.encode(one) + b"\n" for one in new)
+            ids_kept.writelines(msgspec.json.encode(one) + b"\n" for one in new)
 
-        with os.fdopen(os.dup(0), "rb") as file:
-            understood = understand(file, job.name, Bucket(**settings), put)
+        with os.fdopen(os.dup(0), "rb") as given:
+            understood = understand(given, job.name, Bucket(**settings), put)
     understood.repeated_ids = understood.ids - len(known) if not understood.fault_count else 0
-    (folder / "understood.json").write_bytes(msgspec.json.encode(understood))
+    with os.fdopen(understood_file, "wb") as result:
+        result.write(msgspec.json.encode(understood))
 
 
 TOO_MUCH = 3
@@ -67,7 +69,7 @@ def _is_panic(error: BaseException) -> bool:
 
 if __name__ == "__main__":
     try:
-        main(Path(sys.argv[1]))
+        main(*map(int, sys.argv[1:]))
     except MemoryError:
         sys.exit(TOO_MUCH)
     except BaseException as error:

@@ -64,10 +64,11 @@ class Understood:
     def add(self, fault: Fault) -> None:
         self.fault_count += 1
         if len(self.faults) < MOST_PROBLEMS_LISTED:
-            message = fault.message
-            if len(message) > _MOST_MESSAGE:
-                message = f"{message[:_MOST_MESSAGE]}…"
-            self.faults.append(Fault(message, fault.row, fault.column))
+            self.faults.append(Fault(_shortened(fault.message), fault.row, fault.column))
+
+
+def _shortened(message: str) -> str:
+    return message if len(message) <= _MOST_MESSAGE else f"{message[:_MOST_MESSAGE]}…"
 
 
 Put = Callable[[list[dict[str, Any]], list[str]], object]
@@ -102,7 +103,7 @@ def _rows(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     def remark(text: str) -> None:
         if len(found.remarks) < _MOST_REMARKS:
-            found.remarks.append(text)
+            found.remarks.append(_shortened(text))
 
     def complain(bad: BadFile) -> None:
         found.add(_fault(bad))
@@ -188,7 +189,18 @@ def _checked_ids(rows: list[dict[str, Any]], bucket: Bucket) -> list[str]:
     return list(parsed.ids) if bucket.auto_ids else [row[ID] for row in rows if ID in row]
 
 
-_KINDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+_KINDS = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
+def kind_of(name: str, value: object) -> str:
+    """What people call what a field holds."""
+    return "time" if name in TIME_FIELDS else _KINDS[type(value)]
 
 
 def _count_kinds(rows: list[dict[str, Any]], seen: dict[str, ColumnSeen]) -> None:
@@ -197,5 +209,5 @@ def _count_kinds(rows: list[dict[str, Any]], seen: dict[str, ColumnSeen]) -> Non
             if name not in seen:
                 seen[name] = ColumnSeen(name)
             kinds = seen[name].kinds
-            kind = "time" if name in TIME_FIELDS else _KINDS[type(value)]
+            kind = kind_of(name, value)
             kinds[kind] = kinds.get(kind, 0) + 1

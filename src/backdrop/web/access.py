@@ -43,7 +43,10 @@ def require_admin_visitor(request: Request, site: Site) -> Visitor:
 
 def reading_url(request: Request, site: Site, bucket: Bucket) -> str:
     """Where the bucket is read, without a query."""
-    base = site.read_url or str(request.base_url).rstrip("/")
-    if site.https and base.startswith("http://") and site.read_url is None:
-        base = "https://" + base.removeprefix("http://")
-    return f"{base}/{bucket.name}"
+    return f"{site.read_url or own_url(request, site)}/{bucket.name}"
+
+
+def own_url(request: Request, site: Site) -> str:
+    """Where the write API is reached, as the browser has it: https, if a proxy ends TLS."""
+    base = request.base_url.replace(scheme="https") if site.https else request.base_url
+    return str(base).rstrip("/")

@@ -6,11 +6,11 @@ They check as the admin API does, and show each problem beside the field that ha
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 from anyio.to_thread import run_sync
@@ -35,7 +35,7 @@ from backdrop.domain.token import SCOPES
 from backdrop.errors import BackdropError, Conflict, InvalidSettings, NotFound, Problem
 from backdrop.schema import refuse_bad_schema
 from backdrop.users import drop_user, forget_bucket, list_users
-from backdrop.web.access import require_admin_visitor, visitor_of_bucket
+from backdrop.web.access import own_url, require_admin_visitor, visitor_of_bucket
 from backdrop.web.forms import read_form, text_of
 from backdrop.web.render import moved, page
 from backdrop.web.sessions import Visitor
@@ -215,7 +215,7 @@ def _change_tokens(request: Request, site: Site, visitor: Visitor, form: FormDat
 def _wish(values: Mapping[str, str], site: Site) -> dict[str, Any]:
     wish: dict[str, Any] = {"scope": values["scope"], "label": values["label"]}
     if values["days"]:
-        if not (values["days"].isdecimal() and 1 <= int(values["days"][:9]) <= _MOST_DAYS):
+        if not (_is_few_digits(values["days"]) and 1 <= int(values["days"]) <= _MOST_DAYS):
             message = f"a token lasts 1 to {_MOST_DAYS:,} days; leave it empty for one without end"
             raise InvalidSettings(message, problems=[_about("days", message)])
         wish["expires_at"] = (site.now() + timedelta(days=int(values["days"]))).isoformat()
@@ -223,6 +223,7 @@ def _wish(values: Mapping[str, str], site: Site) -> dict[str, Any]:
 
 
 _MOST_DAYS = 3_650
+_is_few_digits = re.compile(r"[0-9]{1,5}").fullmatch
 
 
 def _tokens_page(
@@ -246,7 +247,7 @@ def _tokens_page(
         shown=shown,
         made=made,
         now=site.now(),
-        base=str(request.base_url).rstrip("/"),
+        base=own_url(request, site),
         form=form or Filled({"scope": "write", "label": "", "days": ""}),
     )
 
@@ -300,7 +301,6 @@ def _users_page(site: Site, visitor: Visitor, form: Filled, *, status: int = 200
         users=list_users(site.storage),
         buckets=[bucket.name for bucket in site.storage.buckets()],
         form=form,
-        quote=quote,
     )
 
 

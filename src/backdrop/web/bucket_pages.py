@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 from anyio.to_thread import run_sync
 from starlette.requests import Request
@@ -15,9 +14,10 @@ from starlette.responses import Response
 from backdrop.api.routes import Resources, Site
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.query import Query, Sort
-from backdrop.domain.values import ID, TIME_FIELDS, TIMESTAMP, Record
+from backdrop.domain.values import ID, TIMESTAMP, Record
 from backdrop.errors import NotFound
 from backdrop.storage.port import BucketState
+from backdrop.uploads.understand import kind_of
 from backdrop.web.access import reading_url, visitor_of_bucket
 from backdrop.web.render import page
 from backdrop.web.sessions import find_visitor
@@ -98,22 +98,12 @@ def _place_of_field(name: str) -> tuple[int, str]:
     return (0 if name == TIMESTAMP else 2 if name == ID else 1, name)
 
 
-_KINDS: Mapping[type, str] = {
-    str: "text",
-    int: "whole number",
-    float: "number",
-    bool: "true or false",
-    type(None): "null",
-}
-
-
 def _kinds(name: str, records: list[Record]) -> dict[str, int]:
     """What the field holds in these records, and how often."""
     found: dict[str, int] = {}
     for record in records:
         if name in record:
-            value: Any = record[name]
-            kind = "time" if name in TIME_FIELDS else _KINDS[type(value)]
+            kind = kind_of(name, record[name])
             found[kind] = found.get(kind, 0) + 1
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -14,6 +15,8 @@ MOST_FIELDS_BYTES = 256 * 2**10
 """Of all fields that are no file."""
 _MOST_FIELDS = 2_000
 _PASSED_OVER = 4
+_UTF8 = (b"utf-8", b"utf8")
+"""Python knows charsets that are escapes, or take long; those a browser never sends."""
 
 
 async def read_form(
@@ -24,10 +27,12 @@ async def read_form(
     What is too large is read to its end, and not kept: a browser shows no answer before that.
     Raises BodyTooLarge, or InvalidBody for what is no form.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    if options.get(b"charset", b"utf-8").lower() not in _UTF8:
+        raise InvalidBody("this form can't be read: its charset must be UTF-8")
     stream = _bounded(request, most_bytes)
     try:
-        if kind == "multipart/form-data":
+        if kind == b"multipart/form-data":
             parser = MultiPartParser(
                 request.headers,
                 stream,
@@ -36,7 +41,7 @@ async def read_form(
                 max_part_size=MOST_FIELDS_BYTES,
             )
             return await parser.parse()
-        if kind == "application/x-www-form-urlencoded":
+        if kind == b"application/x-www-form-urlencoded":
             return await FormParser(
                 request.headers,
                 stream,

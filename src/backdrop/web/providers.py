@@ -316,8 +316,7 @@ async def _token(
     except OAuthError as error:
         if error.error == "invalid_grant":
             raise SignInExpired("this sign-in took too long, or was used already") from None
-        name = str(error.error)
-        told = f" ({name})" if _is_error_name(name) else ""
+        told = told_error(str(error.error))
         raise ProviderFailed(f"the sign-in service refused Backdrop's request{told}") from None
     except _MALFORMED:
         raise ProviderFailed("the sign-in service's answer is not what was expected") from None
@@ -339,6 +338,11 @@ async def _get(
         return msgspec.json.decode(answer.content, type=form)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ProviderFailed("the sign-in service's answer is not what was expected") from None
+
+
+def told_error(name: str) -> str:
+    """What a service calls an error, to stand behind our words; nothing if it is no such name."""
+    return f" ({name})" if _is_error_name(name) else ""
 
 
 def _person(email: object, name: object) -> Person:

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import Scope
 
-from backdrop.api.errors import FAULT_CODE, status_of
+from backdrop.api.errors import FAULT_CODE, error_headers, status_of
 from backdrop.errors import (
     BackdropError,
     ProviderFailed,
@@ -81,7 +81,9 @@ def error_page(error: Exception, *, request_id: str, scope: Scope) -> Response:
     """
     status, path = status_of(error), scope["path"]
     if isinstance(error, Unauthorized) and scope["method"] in ("GET", "HEAD"):
-        return RedirectResponse(f"/_user/sign_in?next={quote(path)}", 303, headers=HEADERS)
+        query = scope["query_string"].decode("latin-1")
+        asked = quote(f"{path}?{query}" if query else path)
+        return RedirectResponse(f"/_user/sign_in?next={asked}", 303, headers=HEADERS)
     way_on = next((words for kind, words in _WAYS_ON.items() if isinstance(error, kind)), None)
     back = f"?next={quote(path)}" if isinstance(error, Unauthorized) else ""
     if not isinstance(error, BackdropError) or status == 500:
@@ -97,6 +99,7 @@ def error_page(error: Exception, *, request_id: str, scope: Scope) -> Response:
     return page(
         "error.html",
         status=status,
+        headers=error_headers(error),
         message=error.message,
         code=error.problems[0].code,
         request_id=request_id,

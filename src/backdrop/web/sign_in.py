@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -27,7 +28,7 @@ from backdrop.domain.loopback import is_loopback_host
 from backdrop.domain.token import hash_token
 from backdrop.errors import Forbidden, NotFound, ProviderFailed, SignInExpired, SignInRefused
 from backdrop.storage.port import Storage
-from backdrop.web.providers import Attempt, Provider
+from backdrop.web.providers import Attempt, Provider, told_error
 from backdrop.web.render import HEADERS, page
 from backdrop.web.sessions import (
     end_session,
@@ -53,7 +54,6 @@ _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 _is_cookie = re.compile(r"[A-Za-z0-9_-]{43}").fullmatch
 _is_own_path = re.compile(r"/(?!/)[!-\[\]-~]{0,2000}").fullmatch
 """One slash first, and no backslash, blank or control character: no browser goes elsewhere."""
-_is_error_name = re.compile(r"[a-z_]{1,40}").fullmatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +65,8 @@ class SignIn:
     provider: Provider | None = None
     links: bool = False
     """Whether one-time links open it: where only this machine reaches it, and has no provider."""
+    most_attempts: int = 20_000
+    """Sign-ins under way at once, of one process. The oldest makes room: anybody can begin one."""
 
     @property
     def https(self) -> bool:
@@ -98,7 +100,7 @@ def resources(sign_in: SignIn) -> Resources:
         return partial(handler, sign_in)
 
     return {
-        "/_user/sign_in": {"GET": step(_begin)},
+        "/_user/sign_in": {"GET": partial(_begin, sign_in, deque())},
         CALLBACK: {"GET": step(_finish)},
         "/_user/sign_out": {"GET": _sign_out},
         "/_user/link": {"GET": step(_ask), "POST": step(_open_link)},
@@ -108,7 +110,7 @@ def resources(sign_in: SignIn) -> Resources:
 # -- with a sign-in service -------------------------------------------------------------------
 
 
-async def _begin(sign_in: SignIn, request: Request, site: Site) -> Response:
+async def _begin(sign_in: SignIn, begun: deque[str], request: Request, site: Site) -> Response:
     if sign_in.provider is None:
         return page("not_configured.html", links=sign_in.links)
     sent = sent_cookie(request, site, _ATTEMPT) or ""
@@ -125,7 +127,14 @@ async def _begin(sign_in: SignIn, request: Request, site: Site) -> Response:
     url = await sign_in.provider.authorize_url(attempt, state)
     expires_at = site.now() + ATTEMPT_LASTS
     entry = Entry(_ATTEMPT, hash_token(state), msgspec.json.encode(attempt), expires_at)
-    await run_sync(site.storage.put_entry, entry)
+
+    def keep() -> None:
+        site.storage.put_entry(entry)
+        begun.append(entry.key)
+        if len(begun) > sign_in.most_attempts:
+            site.storage.take_entry(_ATTEMPT, begun.popleft())
+
+    await run_sync(keep)
     response = RedirectResponse(url, status_code=302, headers=HEADERS)
     set_cookie(response, request, site, browser, name=_ATTEMPT, lasts=ATTEMPT_LASTS)
     return response
@@ -167,8 +176,7 @@ def _refusal(name: str) -> SignInRefused | ProviderFailed:
     """What the service's `error` means (RFC 6749, 4.1.2.1)."""
     if name == "access_denied":
         return SignInRefused("you were not signed in: the sign-in was cancelled, or refused")
-    told = f" ({name})" if _is_error_name(name) else ""
-    return ProviderFailed(f"the sign-in service could not sign you in{told}")
+    return ProviderFailed(f"the sign-in service could not sign you in{told_error(name)}")
 
 
 def _own_path(path: str | None) -> str:

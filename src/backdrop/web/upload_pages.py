@@ -72,6 +72,9 @@ async def _read(
         since=site.now(),
     )
     future = await run_sync(lambda: site.uploads.read(upload, _of_its_own(sent), bucket))
+    if future is None:
+        problem = "Many files are being read already, of yours or of others. Try again in a minute."
+        return _form_page(request, site, visitor, bucket, problem=problem, status=429)
     done = await _soon(future)
     if done is None:
         return moved(_address(request, upload.id))
@@ -86,7 +89,7 @@ async def _store(
     request: Request, site: Site, visitor: Visitor, bucket: Bucket, upload_id: str
 ) -> Response:
     upload = await run_sync(_found, site, visitor, bucket, upload_id)
-    future = await run_sync(site.uploads.store, upload, bucket)
+    future = await run_sync(site.uploads.store, upload)
     if future is not None:  # else it was stored before: a second click
         await _soon(future)
     return moved(_address(request, upload.id))
@@ -113,7 +116,7 @@ async def _soon(future: Future[Upload]) -> Upload | None:
         if time.monotonic() > until:
             return None
         await anyio.sleep(_LOOKS_EVERY)
-    return future.result()
+    return None if future.cancelled() else future.result()
 
 
 # -- the pages ------------------------------------------------------------------------------------

@@ -290,6 +290,17 @@ class DuckDBStorage:
         with _driver_errors(), self._cursor() as cursor:
             return read_lasting_entries(cursor)
 
+    def change_entry(
+        self, kind: str, key: str, change: Callable[[bytes], bytes], *, act: Act | None = None
+    ) -> bool:
+        def changed(transaction: Transaction) -> bool:
+            found = transaction.change_entry(kind, key, change)
+            if act is not None and found:
+                transaction.note(act)
+            return found
+
+        return self._write(changed)
+
     def take_entry(self, kind: str, key: str, *, act: Act | None = None) -> Entry | None:
         def take(transaction: Transaction) -> Entry | None:
             found = transaction.take_entry(kind, key)

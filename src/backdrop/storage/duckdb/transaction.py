@@ -324,6 +324,12 @@ class Transaction:
         insert = "INSERT INTO entries VALUES ($1, $2, $3, $4)"
         self._execute(insert, entry.kind, entry.key, entry.value, expires_at)
 
+    def change_entry(self, kind: str, key: str, change: Callable[[bytes], bytes]) -> bool:
+        found = read_entries(self._connection, kind, key, now=self._now)
+        for entry in found:
+            self.put_entry(dataclasses.replace(entry, value=change(entry.value)))
+        return bool(found)
+
     def take_entry(self, kind: str, key: str) -> Entry | None:
         found = read_entries(self._connection, kind, key, now=self._now)
         self._execute("DELETE FROM entries WHERE kind = $1 AND key = $2", kind, key)

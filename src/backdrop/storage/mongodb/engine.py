@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -395,6 +396,20 @@ class MongoDBStorage:
         return list(map(to_entry, self._entries.find({"expires_at": None}).sort(_BY_KIND)))
 
     @asks
+    def change_entry(
+        self, kind: str, key: str, change: Callable[[bytes], bytes], *, act: Act | None = None
+    ) -> bool:
+        for _ in range(_TRIES):
+            document = self._entries.find_one({"_id": entry_id(kind, key)})
+            found = self._unexpired(document)
+            if document is None or found is None:
+                return False
+            changed = from_entry(dataclasses.replace(found, value=change(found.value)))
+            if self._replace_entry(document, changed, act):
+                return True
+        raise StorageUnavailable("the store does not answer")
+
+    @asks
     def take_entry(self, kind: str, key: str, *, act: Act | None = None) -> Entry | None:
         def work(session: Session | None) -> Entry | None:
             known = {"_id": entry_id(kind, key)}
@@ -463,6 +478,12 @@ class MongoDBStorage:
             return result
 
         return self.connection.transact(noted)
+
+    def _replace_entry(self, held: Document, changed: Document, act: Act | None) -> bool:
+        def work(session: Session | None) -> bool:
+            return bool(self._entries.replace_one(held, changed, session=session).matched_count)
+
+        return work(None) if act is None else self._transact(work, act)
 
     def _change_settings(self, bucket: Bucket, held: Document, act: Act | None) -> bool:
         return self._transact(
