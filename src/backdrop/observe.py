@@ -56,6 +56,14 @@ class ServerFault:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoreAway:
+    """A request that the store did not answer. An outage has many: so each is one short line."""
+
+    request_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerDied:
     """A process that answered ended untold: another one begins in so many seconds.
 
@@ -70,13 +78,14 @@ class WorkerDied:
     replaced_in: float
 
 
-Observation: TypeAlias = Started | RequestAnswered | ServerFault | WorkerDied
+Observation: TypeAlias = Started | RequestAnswered | ServerFault | StoreAway | WorkerDied
 Observe: TypeAlias = Callable[[Observation], None]
 
 _EVENTS: Mapping[type, tuple[str, str]] = {
     Started: ("info", "started"),
     RequestAnswered: ("info", "request"),
     ServerFault: ("error", "fault"),
+    StoreAway: ("warning", "store_away"),
     WorkerDied: ("error", "worker_died"),
 }
 """Of each observation: the level and the name of its log line."""

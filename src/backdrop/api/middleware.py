@@ -14,11 +14,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backdrop.api.errors import status_of
-from backdrop.errors import QueryTooSlow
-from backdrop.observe import Observe, RequestAnswered, ServerFault
+from backdrop.errors import QueryTooSlow, StorageUnavailable
+from backdrop.observe import Observe, RequestAnswered, ServerFault, StoreAway
 
 _is_request_id = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
 
+_MOST_OF_A_REASON = 300
 _TRACE = "backdrop"
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
@@ -159,7 +160,10 @@ class ErrorAnswers:
             return  # while it sent the body: nobody is left to be answered
         except Exception as error:  # the last place that can answer
             request_id = trace(scope).request_id
-            if begun or (status_of(error) >= 500 and not isinstance(error, QueryTooSlow)):
+            if isinstance(error, StorageUnavailable) and not begun:
+                reason = str(error.__cause__ or error)[:_MOST_OF_A_REASON]
+                self._observe(StoreAway(request_id=request_id, reason=reason))
+            elif begun or (status_of(error) >= 500 and not isinstance(error, QueryTooSlow)):
                 self._observe(ServerFault(request_id=request_id, exception=error))
             if begun:
                 raise
