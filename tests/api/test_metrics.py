@@ -190,8 +190,20 @@ def test_there_are_metrics_also_where_the_store_is_away() -> None:
     client = client_of(Away())
     assert client.get("/_status").status_code == 503
     samples = scraped(client)
-    assert plain(samples, "backdrop_faults_total") == 1
+    assert plain(samples, "backdrop_faults_total") == 0  # it is the store's
     assert ("backdrop_commits_total", ()) not in samples
+
+
+def test_a_fault_of_the_server_is_counted() -> None:
+    """What the store does not answer is none."""
+
+    class Faulty(MemoryStorage):
+        def check(self) -> None:
+            raise KeyError("a mistake")
+
+    client = client_of(Faulty())
+    assert client.get("/_status").status_code == 500
+    assert plain(scraped(client), "backdrop_faults_total") == 1
 
 
 # -- log lines ---------------------------------------------------------------------------------
