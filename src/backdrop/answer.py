@@ -31,30 +31,37 @@ def answer(
     *,
     with_fields: bool = False,
     most_rows: int = MOST_ROWS,
+    most_seconds: float | None = None,
 ) -> Iterator[Reading]:
     """The rows of the answer, in pages: records may be many, and come as they are read.
 
     The rows of groups come as one page, if they are not many. `with_fields` asks for the fields
     that records have; those of a flat answer of groups are known. Whatever can go wrong with the
     query itself is raised on entering: InvalidQuery, also for an answer of groups past `most_rows`,
-    gaps included. Leaving the context frees what the reading holds.
+    gaps included, and QueryTooSlow past `most_seconds` of the engine's work. Leaving the context
+    frees what the reading holds.
     """
     if query.is_raw:
-        with storage.records(bucket.name, query, with_fields=with_fields) as reading:
+        with storage.records(
+            bucket.name, query, with_fields=with_fields, most_seconds=most_seconds
+        ) as reading:
             yield reading
     else:
-        yield Reading(_grouped(storage, bucket, query, most_rows), query.columns)
+        rows = _grouped(storage, bucket, query, most_rows, most_seconds)
+        yield Reading(rows, query.columns)
 
 
-def _grouped(storage: Storage, bucket: Bucket, query: Query, most_rows: int) -> Iterator[list[Row]]:
+def _grouped(
+    storage: Storage, bucket: Bucket, query: Query, most_rows: int, most_seconds: float | None
+) -> Iterator[list[Row]]:
     # A row has as many cells as the query has columns: many columns leave room for fewer rows.
     most_rows = max(1, min(most_rows, most_rows * _COLUMNS_OF_A_ROW // len(query.columns)))
     axis = _axis(query, most_rows)
-    groups = storage.groups(bucket.name, query, most_rows=most_rows)
+    groups = storage.groups(bucket.name, query, most_rows=most_rows, most_seconds=most_seconds)
     moved = slid(query, set(groups.starts or ()))
     if moved != query:
         query, axis = moved, _axis(moved, most_rows)
-        groups = storage.groups(bucket.name, query, most_rows=most_rows)
+        groups = storage.groups(bucket.name, query, most_rows=most_rows, most_seconds=most_seconds)
     if axis is not None and len(axis) * _combinations(groups) > most_rows:
         raise too_many_rows(most_rows)
     return shape(query, groups, axis)

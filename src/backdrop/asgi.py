@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias
 
+import anyio
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from starlette.datastructures import Headers
@@ -15,16 +16,19 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Scope
 
 from backdrop import __version__
-from backdrop.api import admin_app, read_app, write_app
+from backdrop.api import admin_app, audit_app, read_app, write_app
+from backdrop.api import metrics as metrics_app
 from backdrop.api.body import Limits
 from backdrop.api.caching import AnswerCache
 from backdrop.api.describe import described
 from backdrop.api.errors import error_answer
+from backdrop.api.metrics import MetricsWish, measuring
 from backdrop.api.middleware import Cors, ErrorAnswers, Observed
 from backdrop.api.routes import Resources, Site, merge, serve
+from backdrop.api.throttle import Throttled
 from backdrop.domain.token import hash_token
-from backdrop.errors import NotFound
-from backdrop.observe import Observe, Started, json_lines
+from backdrop.errors import BackdropError, NotFound
+from backdrop.observe import Metrics, Observation, Observe, ServerFault, Started, json_lines
 from backdrop.storage.port import Storage
 from backdrop.uploads.work import Uploads
 from backdrop.web import admin_pages, bucket_pages, static_files, upload_pages
@@ -34,7 +38,7 @@ from backdrop.web.sign_in import resources as sign_in_resources
 
 Apis: TypeAlias = Literal["both", "read", "write"]
 
-_WRITE = merge(write_app.RESOURCES, admin_app.RESOURCES)
+_WRITE = merge(write_app.RESOURCES, admin_app.RESOURCES, audit_app.RESOURCES)
 _RESOURCES: Mapping[Apis, Resources] = {
     "both": merge(read_app.RESOURCES, _WRITE),
     "read": read_app.RESOURCES,
@@ -65,6 +69,8 @@ def create_app(
     observe: Observe | None = None,
     sign_in: SignIn | None = None,
     read_url: str | None = None,
+    metrics: MetricsWish | None = None,
+    audited_for: timedelta = timedelta(days=90),
 ) -> ASGIApp:
     """The application that serves the APIs over `storage`, which stays the caller's to close.
 
@@ -72,20 +78,31 @@ def create_app(
     `read_url` as the read API's address, or without it their own.
 
     Without an `admin_token` nobody passes the admin API's door. Raises ValueError for one that no
-    header could carry. `observe` writes JSON lines to stderr if nothing else is given.
+    header could carry. `observe` writes JSON lines to stderr if nothing else is given. There are
+    metrics where `metrics` asks for them. What the audit log has is forgotten after `audited_for`,
+    by the write API.
     """
-    if admin_token is not None and not _can_be_sent(admin_token):
-        raise ValueError("the admin token must be printable ASCII characters without blanks")
+    metrics_token = metrics.token if metrics else None
+    for name, token in {"admin": admin_token, "metrics": metrics_token}.items():
+        if token is not None and not _can_be_sent(token):
+            raise ValueError(f"the {name} token must be printable ASCII characters without blanks")
     observe = observe or json_lines()
     limits = limits or Limits()
     sign_in = sign_in or SignIn()
+    answers, readers = AnswerCache(limits.cached_answers), CapacityLimiter(limits.readers)
+    served = _RESOURCES[apis]
+    if metrics is not None:
+        counted = Metrics(measuring(storage, answers, readers), worker=metrics.worker)
+        observe = _both(observe, counted.observe)
+        served = merge(served, metrics_app.resources(counted))
     uploads = Uploads(storage, now=now, observe=observe)
     site = Site(
         storage=storage,
         admin_hash=None if admin_token is None else hash_token(admin_token),
+        metrics_hash=None if metrics_token is None else hash_token(metrics_token),
         limits=limits,
-        answers=AnswerCache(limits.cached_answers),
-        readers=CapacityLimiter(limits.readers),
+        answers=answers,
+        readers=readers,
         writers=CapacityLimiter(limits.writers),
         now=now,
         uploads=uploads,
@@ -96,18 +113,47 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: ASGIApp) -> AsyncIterator[None]:
         observe(Started(apis=apis, version=__version__))
-        yield
+        async with anyio.create_task_group() as group:
+            if apis != "read":
+                group.start_soon(_prune_audit, storage, now, audited_for, observe)
+            yield
+            group.cancel_scope.cancel()
         await run_sync(uploads.close)
 
-    resources = described(_RESOURCES[apis], title=_TITLES[apis])
+    resources = described(served, title=_TITLES[apis])
     if apis == "read":
         answer = _error_as_json
     else:
         resources, answer = merge(sign_in_resources(sign_in), _PAGES, resources), _error_answer
     routed = serve(resources, site, lifespan=lifespan)
+    if limits.requests_a_second:
+        routed = Throttled(routed, a_second=limits.requests_a_second, clock=now)
     answered = ErrorAnswers(routed, answer=answer, observe=observe)
     open_to_pages = Cors(answered, applies=_CORS_APPLIES[apis])
     return Observed(open_to_pages, observe=observe)
+
+
+async def _prune_audit(
+    storage: Storage, now: Callable[[], datetime], kept_for: timedelta, observe: Observe
+) -> None:
+    while True:
+        try:
+            await run_sync(storage.prune_audit, now() - kept_for)
+        except BackdropError as error:  # the store is away: the next time will do
+            observe(ServerFault(request_id=_PRUNING, exception=error))
+        await anyio.sleep(_PRUNED_EVERY.total_seconds())
+
+
+_PRUNED_EVERY = timedelta(hours=1)
+_PRUNING = "pruning_the_audit_log"
+
+
+def _both(first: Observe, second: Observe) -> Observe:
+    def observe(observation: Observation) -> None:
+        first(observation)
+        second(observation)
+
+    return observe
 
 
 def _reads(scope: Scope) -> bool:
@@ -115,7 +161,8 @@ def _reads(scope: Scope) -> bool:
     path = scope["path"]
     return (
         scope["method"] in ("GET", "HEAD", "OPTIONS")
-        and path.removeprefix("/").partition("/")[0] not in ("_buckets", "_users")
+        and path.removeprefix("/").partition("/")[0]
+        not in ("_buckets", "_users", "_audit", "_metrics")
         and not is_page(scope)
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx2
 
@@ -121,6 +121,16 @@ class Client:
 
     def delete_user(self, email: str) -> None:
         self._admin("DELETE", _user_path(email))
+
+    # -- the audit log ----------------------------------------------------------------------
+
+    def audit(
+        self, *, bucket: str | None = None, limit: str | None = None, before: str | None = None
+    ) -> list[dict[str, Any]]:
+        asked = {"bucket": bucket, "limit": limit, "before": before}
+        query = urlencode({name: value for name, value in asked.items() if value is not None})
+        found: list[dict[str, Any]] = self._admin("GET", f"/_audit?{query}")["entries"]
+        return found
 
     # -- records ----------------------------------------------------------------------------
 

@@ -18,6 +18,8 @@
     ├── UnsupportedMediaType      a content type or encoding that is not understood
     ├── ProviderFailed            the sign-in service does not answer as it should
     │   └── ProviderTimedOut      or not in time
+    ├── TooManyRequests           more at once, or in a second, than is allowed
+    ├── QueryTooSlow              a query past the time that it may take
     └── StorageUnavailable        the store doesn't answer
 
 Nothing here knows HTTP: the one table from exception to status is in `backdrop.api.errors`.
@@ -46,6 +48,11 @@ CODES: Mapping[str, str] = {
     "outcome_unknown": "The store did not say whether it kept the write: it is whole, or not there "
     "at all. Send it again, with the same `Idempotency-Key` if it had one; without one only if its "
     "records have an `_id` or get one by `auto_ids`, else look first.",
+    "query_too_slow": "The query took longer than it may: ask for a shorter range, or fewer "
+    "groups.",
+    "too_many_queries": "More queries run and wait here than may: try again after `Retry-After`.",
+    "too_many_requests": "This token, or this address, sends more requests a second than it may: "
+    "go on after `Retry-After`.",
     "internal_error": "A fault of the server: report it with the answer's `request_id`.",
     "invalid_request": "What was asked for can't be understood: see what the message expects.",
     # writes that are sent again
@@ -251,6 +258,20 @@ class BodyTooLarge(BackdropError):
 
 class UnsupportedMediaType(BackdropError):
     default_code = "unsupported_media_type"
+
+
+class TooManyRequests(BackdropError):
+    """Refused unread: it may be sent again after so many seconds."""
+
+    default_code = "too_many_requests"
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after: int = 1) -> None:
+        super().__init__(message, code=code)
+        self.retry_after = retry_after
+
+
+class QueryTooSlow(BackdropError):
+    default_code = "query_too_slow"
 
 
 class StorageUnavailable(BackdropError):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+from backdrop.domain.audit import Act, Action
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.once import AlreadyDone, Once
 from backdrop.domain.record import parse_patch, parse_records
@@ -47,26 +48,32 @@ def ingest(
     raw_rows: Sequence[Any],
     *,
     replace: bool = False,
+    by: str | None = None,
     once: Once | None = None,
 ) -> Receipt:
     """Check all the rows and store them in one step, as the bucket's whole contents if `replace`.
 
+    The audit log says `by` whom, if that is given.
     Raises InvalidRecords, with every row's problems, KeyReused or StorageUnavailable; then nothing
     is stored. An empty batch is no write, unless `replace`: nothing is kept of it.
     """
     records = parse_records(raw_rows, bucket, new_ids=_new_ids(), schema_check=schema_check(bucket))
     once = _with_records(once, records.received)
+    action: Action = "records_replaced" if replace else "records_stored"
+    act = _act(by, action, bucket, records.received)
     try:
         if replace:
-            storage.replace(bucket.name, records, once=once)
+            storage.replace(bucket.name, records, once=once, act=act)
         elif len(records):
-            storage.save(bucket.name, records, once=once)
+            storage.save(bucket.name, records, once=once, act=act)
     except AlreadyDone as done:
         return _replayed(done.once, once)
     return Receipt(records.received)
 
 
-def ingest_parts(storage: Storage, bucket: Bucket, parts: Iterable[Sequence[Any]]) -> Receipt:
+def ingest_parts(
+    storage: Storage, bucket: Bucket, parts: Iterable[Sequence[Any]], *, by: str | None = None
+) -> Receipt:
     """Check the rows part by part, and store them all in one step, as `ingest` does.
 
     What is large is never held as rows, and no other request waits for a check of all of it.
@@ -79,12 +86,19 @@ def ingest_parts(storage: Storage, bucket: Bucket, parts: Iterable[Sequence[Any]
         return Receipt(0)
     records = joined(checked)
     replaced = 0 if records.ids_are_new else storage.count_held(bucket.name, records.ids)
-    storage.save(bucket.name, records)
+    act = _act(by, "records_stored", bucket, records.received)
+    storage.save(bucket.name, records, act=act)
     return Receipt(records.received, len(records) - replaced, replaced)
 
 
 def ingest_patch(
-    storage: Storage, bucket: Bucket, record_id: str, raw: Any, *, once: Once | None = None
+    storage: Storage,
+    bucket: Bucket,
+    record_id: str,
+    raw: Any,
+    *,
+    by: str | None = None,
+    once: Once | None = None,
 ) -> Receipt:
     """Merge the raw row's fields into one record. Raises NotFound too."""
     check = schema_check(bucket)
@@ -95,10 +109,19 @@ def ingest_patch(
             record_id,
             lambda stored: parse_patch(stored, raw, bucket, schema_check=check),
             once=once,
+            act=_act(by, "record_changed", bucket, 1, _id=record_id),
         )
     except AlreadyDone as done:
         return _replayed(done.once, once)
     return Receipt(1)
+
+
+def _act(
+    by: str | None, action: Action, bucket: Bucket, records: int, **details: str
+) -> Act | None:
+    if by is None:
+        return None
+    return Act(by=by, action=action, bucket=bucket.name, records=records, details=details)
 
 
 def _with_records(once: Once | None, records: int) -> Once | None:

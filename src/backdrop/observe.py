@@ -1,6 +1,8 @@
 """What can be observed of a running Backdrop, as data, and the one place that renders it.
 
 No observation holds a token, a header's value or a query string: what isn't there can't be logged.
+What happens is rendered as log lines (`json_lines`) and counted (`Metrics`); what lasts is measured
+when somebody asks for the metrics.
 """
 
 from __future__ import annotations
@@ -8,11 +10,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TextIO, TypeAlias
 
 import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +33,8 @@ class RequestAnswered:
     """One request is over. `route` is the pattern of its path, None where there is none.
 
     `bucket` is one that exists. `status` is None where the client left before an answer began.
+    `rows` are the records that were received, or the rows that were answered; None where there are
+    none, or an answer was not computed but kept. `bytes` are those of the answer's body.
     """
 
     method: str
@@ -36,6 +43,8 @@ class RequestAnswered:
     status: int | None
     seconds: float
     request_id: str
+    rows: int | None = None
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +53,14 @@ class ServerFault:
 
     request_id: str
     exception: BaseException
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreAway:
+    """A request that the store did not answer. An outage has many: so each is one short line."""
+
+    request_id: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +78,14 @@ class WorkerDied:
     replaced_in: float
 
 
-Observation: TypeAlias = Started | RequestAnswered | ServerFault | WorkerDied
+Observation: TypeAlias = Started | RequestAnswered | ServerFault | StoreAway | WorkerDied
 Observe: TypeAlias = Callable[[Observation], None]
 
 _EVENTS: Mapping[type, tuple[str, str]] = {
     Started: ("info", "started"),
     RequestAnswered: ("info", "request"),
     ServerFault: ("error", "fault"),
+    StoreAway: ("warning", "store_away"),
     WorkerDied: ("error", "worker_died"),
 }
 """Of each observation: the level and the name of its log line."""
@@ -99,3 +117,116 @@ def json_lines(file: TextIO | None = None) -> Observe:
             getattr(logger, level)(event, **fields)
 
     return observe
+
+
+# -- metrics ----------------------------------------------------------------------------------
+
+METRICS_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What an application and its store are like at one moment, or have done so far.
+
+    None is what this store does not know.
+    """
+
+    queries: int = 0
+    queries_waiting: int = 0
+    cache_hits: int = 0
+    cache_misses: int = 0
+    cache_bytes: int = 0
+    commits: int | None = None
+    writes: int | None = None
+    writes_waiting: int | None = None
+    engine_bytes: int | None = None
+
+
+_MEASURED: Mapping[str, tuple[type[CounterMetricFamily | GaugeMetricFamily], str, str]] = {
+    "queries": (GaugeMetricFamily, "queries", "Queries that run."),
+    "queries_waiting": (GaugeMetricFamily, "queries_waiting", "Queries that wait for their turn."),
+    "cache_hits": (CounterMetricFamily, "cache_hits", "Answers that were kept."),
+    "cache_misses": (CounterMetricFamily, "cache_misses", "Answers that had to be computed."),
+    "cache_bytes": (GaugeMetricFamily, "cache_bytes", "Of the answers that are kept."),
+    "commits": (CounterMetricFamily, "commits", "Commits of the store: writes share them."),
+    "writes": (CounterMetricFamily, "writes", "Writes that these commits were of."),
+    "writes_waiting": (GaugeMetricFamily, "writes_waiting", "Writes that wait for a commit."),
+    "engine_bytes": (GaugeMetricFamily, "engine_memory_bytes", "Memory that the engine holds."),
+}
+"""Of each part of what is measured: its kind, its name after `backdrop_`, and what it is."""
+
+
+class Metrics:
+    """What is observed of one application, counted, in the text format of Prometheus.
+
+    `measure` is called when the metrics are asked for. No label can take ever more values: routes
+    are patterns, a method that none of them knows is `none`, and buckets have no label. Where
+    several workers answer on one port, each has its number as a label on all that it tells.
+    """
+
+    def __init__(self, measure: Callable[[], Measured], *, worker: int | None = None) -> None:
+        self._measure, self._worker = measure, worker
+        self._registry = registry = CollectorRegistry()
+        labels = ("method", "route")
+        self._requests = Counter(
+            "backdrop_requests", "Requests answered.", (*labels, "status"), registry=registry
+        )
+        self._seconds = Histogram(
+            "backdrop_request_seconds",
+            "From a request's head to the end of its answer.",
+            labels,
+            registry=registry,
+            buckets=_SECONDS,
+        )
+        self._received = Counter(
+            "backdrop_records_stored", "Records received and stored.", registry=registry
+        )
+        self._answered = Counter(
+            "backdrop_rows_answered", "Rows of answers that were computed.", registry=registry
+        )
+        self._sent = Counter(
+            "backdrop_answer_bytes", "Bytes of the bodies of answers.", registry=registry
+        )
+        self._faults = Counter("backdrop_faults", "Faults of the server.", registry=registry)
+        ProcessCollector(registry=registry)
+
+    def observe(self, observation: Observation) -> None:
+        if isinstance(observation, ServerFault):
+            self._faults.inc()
+        if isinstance(observation, RequestAnswered):
+            self._count(observation)
+
+    def _count(self, request: RequestAnswered) -> None:
+        method = request.method if request.method in _METHODS else _NONE
+        route = request.route or _NONE
+        status = _NONE if request.status is None else str(request.status)
+        self._requests.labels(method, route, status).inc()
+        self._seconds.labels(method, route).observe(request.seconds)
+        self._sent.inc(request.bytes)
+        is_read = method in ("GET", "HEAD")
+        if request.rows is not None and (is_read or status.startswith("2")):
+            (self._answered if is_read else self._received).inc(request.rows)
+
+    def text(self) -> bytes:
+        """All of them as they are now, of the media type `METRICS_TYPE`."""
+        return generate_latest(self)
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in (*self._registry.collect(), *_families(self._measure())):
+            if self._worker is not None:
+                worker = {"worker": str(self._worker)}
+                metric.samples = [
+                    sample._replace(labels={**sample.labels, **worker}) for sample in metric.samples
+                ]
+            yield metric
+
+
+def _families(measured: Measured) -> Iterable[Metric]:
+    for part, (family, name, words) in _MEASURED.items():
+        value = getattr(measured, part)
+        if value is not None:
+            yield family(f"backdrop_{name}", words, value=value)

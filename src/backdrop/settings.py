@@ -196,9 +196,39 @@ class Settings:
             _whole(1, 10**9), "N", "most rows of an answer of groups, periods without records too"
         ),
     )
+    max_queries: int = field(
+        default=16,
+        metadata=_as(_whole(1, 256), "N", "queries that run at once; others wait"),
+    )
+    max_waiting: int = field(
+        default=1_000,
+        metadata=_as(_whole(0, 10**6), "N", "queries that may wait; those past it are refused"),
+    )
+    max_query_seconds: int = field(
+        default=30,
+        metadata=_as(_whole(1, 86_400), "N", "how long one query may run"),
+    )
+    max_requests_a_second: int = field(
+        default=0,
+        metadata=_as(_whole(0, 10**6), "N", "of one token, and of one address; 0 is any number"),
+    )
     max_cached: int = field(
         default=64 * 2**20,
         metadata=_as(_size, "SIZE", "room for recent answers, kept in memory"),
+    )
+    audit_days: int = field(
+        default=90,
+        metadata=_as(_whole(1, 36_500), "N", "days after which the audit log forgets"),
+    )
+    metrics: bool = field(
+        default=False,
+        metadata=_as(_flag, None, "answer /_metrics, for Prometheus, to who has the token"),
+    )
+    metrics_token: Secret | None = field(
+        default=None,
+        metadata=_as(
+            _secret, "TOKEN", "opens /_metrics alone; better by variable or file than by flag"
+        ),
     )
     stop_seconds: int = field(
         default=30,

@@ -6,6 +6,7 @@ import dataclasses
 
 import msgspec
 
+from backdrop.domain.audit import Act
 from backdrop.domain.entry import Entry
 from backdrop.domain.user import User, folded
 from backdrop.storage.port import Storage
@@ -24,20 +25,26 @@ def find_user(storage: Storage, email: str) -> User:
     return User(folded(email)) if entry is None else _user(entry)
 
 
-def put_user(storage: Storage, user: User) -> bool:
-    """Keep the user in place of what was known of that e-mail. Returns whether nothing was."""
+def put_user(storage: Storage, user: User, *, by: str | None = None) -> bool:
+    """Keep the user in place of what was known of that e-mail. Returns whether nothing was.
+
+    The audit log says `by` whom, if that is given.
+    """
     key = folded(user.email)
     is_new = storage.entry(KIND, key) is None
-    storage.put_entry(Entry(KIND, key, msgspec.json.encode(user)))
+    act = Act(by=by, action="user_granted", details=user.as_json()) if by else None
+    storage.put_entry(Entry(KIND, key, msgspec.json.encode(user)), act=act)
     return is_new
 
 
-def drop_user(storage: Storage, email: str) -> bool:
+def drop_user(storage: Storage, email: str, *, by: str | None = None) -> bool:
     """Whether there was such a user, of whom nothing is known from now on."""
-    return storage.take_entry(KIND, folded(email)) is not None
+    key = folded(email)
+    act = Act(by=by, action="user_revoked", details={"email": key}) if by else None
+    return storage.take_entry(KIND, key, act=act) is not None
 
 
-def forget_bucket(storage: Storage, bucket: str) -> None:
+def forget_bucket(storage: Storage, bucket: str, *, by: str | None = None) -> None:
     """Take a bucket out of every user's list: a later one of its name must not be theirs."""
 
     def without(value: bytes) -> bytes:
@@ -47,7 +54,9 @@ def forget_bucket(storage: Storage, bucket: str) -> None:
 
     for user in list_users(storage):
         if bucket in user.buckets:
-            storage.change_entry(KIND, user.email, without)
+            details = {"email": user.email, "taken": [bucket]}
+            act = Act(by=by, action="user_granted", details=details) if by else None
+            storage.change_entry(KIND, user.email, without, act=act)
 
 
 def _user(entry: Entry) -> User:

@@ -14,10 +14,25 @@ from starlette.websockets import WebSocketDisconnect
 from backdrop import __version__
 from backdrop.api import errors as api_errors
 from backdrop.asgi import create_app
-from backdrop.errors import BackdropError
-from backdrop.observe import Observation, RequestAnswered, ServerFault, Started, json_lines
+from backdrop.domain.bucket import Bucket
+from backdrop.errors import BackdropError, StorageUnavailable
+from backdrop.observe import (
+    Observation,
+    RequestAnswered,
+    ServerFault,
+    Started,
+    StoreAway,
+    json_lines,
+)
 from backdrop.storage.memory import MemoryStorage
 from tests.api.conftest import Desk, codes
+
+
+class Away(MemoryStorage):
+    """A store whose database is gone."""
+
+    def buckets(self) -> list[Bucket]:
+        raise StorageUnavailable("the store does not answer") from OSError("no primary")
 
 
 class Faulty(MemoryStorage):
@@ -124,6 +139,17 @@ def test_a_fault_of_ours_is_a_500_without_internals(desk: Desk, path: str) -> No
     assert isinstance(line, RequestAnswered)
     assert fault.request_id == line.request_id == answer.json()["request_id"]
     assert line.status == 500
+
+
+def test_a_store_that_is_away_is_one_short_line(desk: Desk) -> None:
+    """Of each request: an outage has many, and none of them is a fault of the program."""
+    client = desk.clients(storage=Away(), raises=False)
+    assert client.get("/_buckets", headers=desk.admin).status_code == 503
+    away, line = desk.seen[-2:]
+    assert isinstance(away, StoreAway)
+    assert away.reason == "no primary"
+    assert isinstance(line, RequestAnswered)
+    assert (line.status, line.request_id) == (503, away.request_id)
 
 
 def test_every_error_has_a_status() -> None:

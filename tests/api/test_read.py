@@ -256,6 +256,7 @@ class Paged(MemoryStorage):
         query: Query,  # noqa: ARG002
         *,
         with_fields: bool = False,  # noqa: ARG002
+        most_seconds: float | None = None,  # noqa: ARG002
     ) -> Iterator[Reading]:
         self.open += 1
         try:

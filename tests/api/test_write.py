@@ -15,6 +15,7 @@ import pytest
 import zstandard
 
 from backdrop.api.body import Limits
+from backdrop.domain.audit import Act
 from backdrop.domain.once import Once
 from backdrop.domain.table import Records
 from backdrop.storage.memory import MemoryStorage
@@ -40,10 +41,12 @@ class Stuck(MemoryStorage):
         self.waiting = threading.Semaphore(0)
         self.go = threading.Event()
 
-    def save(self, bucket: str, records: Records, *, once: Once | None = None) -> None:
+    def save(
+        self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None
+    ) -> None:
         self.waiting.release()
         self.go.wait(60)
-        super().save(bucket, records, once=once)
+        super().save(bucket, records, once=once, act=act)
 
 
 def test_many_writes_that_wait_keep_nobody_else_from_an_answer(desk: Desk) -> None:

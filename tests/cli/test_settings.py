@@ -45,6 +45,8 @@ def test_every_setting_comes_from_each_place(tmp_path: Path) -> None:
         "store": "memory:",
         "admin_token": "a" * 8,
         "demo": True,
+        "metrics": True,
+        "metrics_token": "m" * 8,
         "public_url": "https://example.org",
         "read_url": "https://example.org/x",
         "oauth_base_url": "https://example.org/x",

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from backdrop.domain.audit import Act, Action
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.entry import MOST_ENTRY_BYTES, Entry
 from backdrop.domain.once import AlreadyDone, Once
@@ -2131,6 +2132,185 @@ class StorageContract:
             assert store.count_held("things", asked) == 11
             assert store.count_held("things", [f"é{n}" for n in range(30_001)]) == 29_999
             assert store.count_held("things", []) == 0
+
+    # -- the audit log ----------------------------------------------------------------------
+
+    @pytest.fixture
+    def audited(self) -> Bucket:
+        """A bucket of a name that no other test has: a log outlives its bucket."""
+        return Bucket(name=f"audited-{time.time_ns()}")
+
+    def test_an_act_is_kept_with_what_it_tells_of(self, storage: Storage, audited: Bucket) -> None:
+        """Of every operation that takes one; the newest first; also once the bucket is gone."""
+        name = audited.name
+
+        def act(action: Action, records: int | None = None, **details: Any) -> Act:
+            return Act(by="token:1", action=action, bucket=name, records=records, details=details)
+
+        before = datetime.now(UTC) - timedelta(seconds=5)
+        done: list[Act] = [act("bucket_created", settings=["realtime"])]
+        storage.put_bucket(audited, act=act("settings_changed", settings=["realtime"]))
+        writes: list[tuple[Act, Callable[[Act], object]]] = [
+            (act("settings_changed", n=1), lambda a: storage.put_bucket(audited, act=a)),
+            (
+                act("settings_changed", n=2),
+                lambda a: storage.change_bucket(name, lambda was: was, act=a),
+            ),
+            (
+                act("token_made", id="id-a"),
+                lambda a: storage.add_token(token(name, name), act=a),
+            ),
+            (
+                act("token_revoked", id="id-a"),
+                lambda a: storage.drop_token(name, f"id-{name}", act=a),
+            ),
+            (
+                act("records_stored", 2),
+                lambda a: storage.save(name, batch({"_id": "a"}, {"_id": "b"}), act=a),
+            ),
+            (
+                act("records_replaced", 1),
+                lambda a: storage.replace(name, batch({"_id": "é\0😀"}), act=a),
+            ),
+            (
+                act("record_changed", 1, _id="é\0😀"),
+                lambda a: storage.update(name, "é\0😀", lambda was: was, act=a),
+            ),
+            (
+                act("record_removed", 1, _id="é\0😀"),
+                lambda a: storage.delete(name, "é\0😀", act=a),
+            ),
+            (
+                act("user_granted", buckets=[]),
+                lambda a: storage.put_entry(Entry(name, "key", b"x"), act=a),
+            ),
+            (
+                act("user_granted", taken=["b"]),
+                lambda a: storage.change_entry(name, "key", bytes.upper, act=a),
+            ),
+            (act("user_revoked"), lambda a: storage.take_entry(name, "key", act=a)),
+            (act("bucket_dropped"), lambda a: storage.drop_bucket(name, act=a)),
+        ]
+        for one, write in writes:
+            write(one)
+            done.append(one)
+            assert storage.audit(bucket=name, limit=1)[0].act == one
+        found = storage.audit(bucket=name, limit=100)
+        assert [entry.act for entry in found] == done[::-1]
+        assert len({entry.id for entry in found}) == len(found)
+        times = [entry.at for entry in found]
+        assert times == sorted(times, reverse=True)
+        assert before < times[-1] <= times[0] < datetime.now(UTC) + timedelta(seconds=5)
+        everything = storage.audit(limit=len(found))
+        assert everything == found
+        assert self.reopen(storage).audit(bucket=name, limit=100) == found
+
+    def test_what_is_refused_or_changes_nothing_is_not_in_the_log(
+        self, storage: Storage, audited: Bucket
+    ) -> None:
+        name = audited.name
+        act = Act(by="admin", action="settings_changed", bucket=name)
+
+        def refuse(_: Any) -> Any:
+            raise InvalidSettings("no")
+
+        refused: list[Callable[[], object]] = [
+            lambda: storage.save(name, batch({"_id": "a"}), act=act),
+            lambda: storage.replace(name, batch({"_id": "a"}), act=act),
+            lambda: storage.update(name, "a", lambda was: was, act=act),
+            lambda: storage.delete(name, "a", act=act),
+            lambda: storage.change_bucket(name, refuse, act=act),
+            lambda: storage.drop_bucket(name, act=act),
+            lambda: storage.add_token(token("a", name), act=act),
+            lambda: storage.drop_token(name, "a", act=act),
+        ]
+        for write in refused:
+            with pytest.raises(NotFound):
+                write()
+        storage.put_bucket(audited)
+        for write in (refused[2], refused[3], refused[7]):
+            with pytest.raises(NotFound):
+                write()
+        with pytest.raises(InvalidSettings):
+            storage.change_bucket(name, refuse, act=act)
+        taken = Bucket(name=f"{name}-2", data_group="audited", data_type=name)
+        storage.put_bucket(taken)
+        with pytest.raises(Conflict):
+            storage.put_bucket(dataclasses.replace(taken, name=name), act=act)
+        assert storage.take_entry(name, "missing", act=act) is None
+        assert not storage.change_entry(name, "missing", bytes.upper, act=act)
+        assert storage.audit(bucket=name, limit=10) == []
+
+    def test_the_log_is_paged_by_bucket_and_id(self, storage: Storage, audited: Bucket) -> None:
+        other = Bucket(name=f"{audited.name}-2")
+        for bucket in (audited, other):
+            storage.put_bucket(bucket)
+        for n in range(7):
+            for bucket in (audited, other):
+                act = Act(by="admin", action="records_stored", bucket=bucket.name, records=n)
+                storage.save(bucket.name, batch({"_id": f"{n}"}), act=act)
+        pages: list[list[int | None]] = []
+        before = None
+        while page := storage.audit(bucket=audited.name, before=before, limit=3):
+            pages.append([entry.act.records for entry in page])
+            before = page[-1].id
+        assert pages == [[6, 5, 4], [3, 2, 1], [0]]
+        newest = storage.audit(limit=4)
+        assert [(entry.act.bucket, entry.act.records) for entry in newest] == [
+            (other.name, 6),
+            (audited.name, 6),
+            (other.name, 5),
+            (audited.name, 5),
+        ]
+        assert storage.audit(before=newest[0].id, limit=3) == newest[1:]
+
+    @pytest.mark.parametrize("given", ["", "x", "-1", "1" * 40, "1.5", "٣"])
+    def test_what_is_no_id_of_an_entry_is_refused(self, storage: Storage, given: str) -> None:
+        with pytest.raises(InvalidQuery) as caught:
+            storage.audit(before=given, limit=1)
+        assert caught.value.problems[0].where == {"parameter": "before"}
+
+    def test_writes_that_wait_together_are_each_in_the_log(
+        self, storage: Storage, audited: Bucket
+    ) -> None:
+        """The good ones, once each, beside those that fail."""
+        name = audited.name
+        storage.put_bucket(audited)
+
+        def run(thread: int) -> Callable[[], None]:
+            def write() -> None:
+                for n in range(10):
+                    act = Act(by=f"token:{thread}", action="records_stored", bucket=name, records=n)
+                    storage.save(name, batch({"_id": f"{thread}-{n}"}), act=act)
+                    with pytest.raises(NotFound):
+                        storage.delete(name, "missing", act=act)
+
+            return write
+
+        in_threads([run(thread) for thread in range(6)])
+        found = storage.audit(bucket=name, limit=1000)
+        assert Counter((entry.act.by, entry.act.records) for entry in found) == Counter(
+            (f"token:{thread}", n) for thread in range(6) for n in range(10)
+        )
+        for thread in range(6):
+            own = [entry.act.records for entry in found if entry.act.by == f"token:{thread}"]
+            assert own == list(range(10))[::-1]
+
+    def test_the_log_forgets_what_is_older_than_it_is_told(
+        self, storage: Storage, audited: Bucket
+    ) -> None:
+        name = audited.name
+        act = Act(by="admin", action="bucket_created", bucket=name)
+        storage.put_bucket(audited, act=act)
+        storage.prune_audit(datetime.now(UTC) - timedelta(days=1))
+        [kept] = storage.audit(bucket=name, limit=10)
+        storage.prune_audit(kept.at)
+        assert storage.audit(bucket=name, limit=10) == [kept]
+        storage.prune_audit(kept.at + timedelta(microseconds=1))
+        assert storage.audit(bucket=name, limit=10) == []
+        storage.drop_bucket(name, act=act.instead("bucket_dropped"))
+        [later] = storage.audit(bucket=name, limit=10)
+        assert later.id != kept.id
 
     # -- writes that are made once ----------------------------------------------------------
 

@@ -19,6 +19,7 @@ from backdrop.api.auth import require_admin
 from backdrop.api.body import parse_settings, read_settings_body, unpack
 from backdrop.api.encode import json_answer
 from backdrop.api.routes import Resources, Site
+from backdrop.domain.audit import ADMIN, Act
 from backdrop.domain.bucket import Bucket, parse_bucket
 from backdrop.domain.times import EXPECTED as TIME_EXPECTED
 from backdrop.domain.times import format_instant, parse_instant
@@ -69,10 +70,11 @@ async def put_bucket(request: Request, site: Site) -> Response:
         if text is not None and hash_token(text) == site.admin_hash:
             raise Conflict(KNOWN_HASH)
         if existing is None:
-            forget_bucket(site.storage, name)  # whose it was when there was one before
+            forget_bucket(site.storage, name, by=ADMIN)  # whose it was when there was one before
         text = text or new_text()
         token = new_token(text, name, TokenWish(scope="write", label="first token"), site.now())
-        if not site.storage.put_bucket(bucket, first_token=token):
+        act = settings_act(ADMIN, name, settings)
+        if not site.storage.put_bucket(bucket, first_token=token, act=act):
             return json_answer(bucket.as_json())
         return json_answer(bucket.as_json() | {"token": text}, status=201, headers=_SHOWN_ONCE)
 
@@ -91,7 +93,8 @@ async def patch_bucket(request: Request, site: Site) -> Response:
             refuse_bad_schema(bucket)
             return bucket
 
-        return json_answer(site.storage.change_bucket(name, change).as_json())
+        act = settings_act(ADMIN, name, body)
+        return json_answer(site.storage.change_bucket(name, change, act=act).as_json())
 
     return await _with_body(request, site, patch)
 
@@ -100,8 +103,9 @@ async def delete_bucket(request: Request, site: Site) -> Response:
     name = request.path_params["name"]
 
     def drop() -> None:
-        site.storage.drop_bucket(name)
-        forget_bucket(site.storage, name)
+        act = Act(by=ADMIN, action="bucket_dropped", bucket=name)
+        site.storage.drop_bucket(name, act=act)
+        forget_bucket(site.storage, name, by=ADMIN)
 
     await _as_admin(request, site, drop)
     return json_answer(_DONE)
@@ -161,7 +165,7 @@ async def post_token(request: Request, site: Site) -> Response:
         now = site.now()
         text = new_text()
         token = new_token(text, name, parse_token_wish(body, now), now)
-        site.storage.add_token(token)
+        site.storage.add_token(token, act=token_act(ADMIN, token))
         answer = _token_json(token)
         del answer["last_used_at"]
         return json_answer({"token": text} | answer, status=201, headers=_SHOWN_ONCE)
@@ -171,7 +175,8 @@ async def post_token(request: Request, site: Site) -> Response:
 
 async def delete_token(request: Request, site: Site) -> Response:
     name, token_id = request.path_params["name"], request.path_params["id"]
-    await _as_admin(request, site, lambda: site.storage.drop_token(name, token_id))
+    act = revocation_act(ADMIN, name, token_id)
+    await _as_admin(request, site, lambda: site.storage.drop_token(name, token_id, act=act))
     return json_answer(_DONE)
 
 
@@ -244,6 +249,25 @@ def _token_json(token: Token) -> dict[str, Any]:
     }
 
 
+# -- for the audit log ------------------------------------------------------------------------
+
+
+def settings_act(by: str, bucket: str, given: Body) -> Act:
+    """That settings were given: which, not what they were set to, as a schema may be large."""
+    names = sorted(name for name in given if name not in ("name", "token"))
+    details = {"settings": names}
+    return Act(by=by, action="settings_changed", bucket=bucket, details=details)
+
+
+def token_act(by: str, token: Token) -> Act:
+    details = {"id": token.id, "scope": token.scope, "label": token.label}
+    return Act(by=by, action="token_made", bucket=token.bucket, details=details)
+
+
+def revocation_act(by: str, bucket: str, token_id: str) -> Act:
+    return Act(by=by, action="token_revoked", bucket=bucket, details={"id": token_id})
+
+
 # -- users ------------------------------------------------------------------------------------
 
 
@@ -256,13 +280,13 @@ async def set_user(request: Request, site: Site) -> Response:
     email = request.path_params["email"]
 
     def put(body: Body) -> Response:
-        user, made = grant(site.storage, email, body)
+        user, made = grant(site.storage, email, body, by=ADMIN)
         return json_answer(user.as_json(), status=201 if made else 200)
 
     return await _with_body(request, site, put)
 
 
-def grant(storage: Storage, email: str, body: Body) -> tuple[User, bool]:
+def grant(storage: Storage, email: str, body: Body, *, by: str | None = None) -> tuple[User, bool]:
     """Keep a user; they, and whether they are new. Raises InvalidSettings with every problem."""
     user = parse_user(email, body)
     known = {bucket.name for bucket in storage.buckets()}
@@ -273,14 +297,14 @@ def grant(storage: Storage, email: str, body: Body) -> tuple[User, bool]:
     ]
     if unknown:
         raise InvalidSettings(unknown[0].message, problems=unknown)
-    return user, put_user(storage, user)
+    return user, put_user(storage, user, by=by)
 
 
 async def delete_user(request: Request, site: Site) -> Response:
     email = request.path_params["email"]
 
     def drop() -> None:
-        if not is_email(email) or not drop_user(site.storage, email):
+        if not is_email(email) or not drop_user(site.storage, email, by=ADMIN):
             raise NotFound(f"there is no user {email!r}")
 
     await _as_admin(request, site, drop)

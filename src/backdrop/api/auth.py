@@ -10,13 +10,14 @@ import hmac
 import re
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from anyio.to_thread import run_sync
 from starlette.requests import Request
 
 from backdrop.api.middleware import trace
 from backdrop.api.routes import Site
+from backdrop.domain.audit import by_token
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.token import Scope, Token, hash_token
 from backdrop.errors import Forbidden, NotFound, Unauthorized
@@ -37,13 +38,21 @@ async def looked_up(find: Callable[[Request, Site], T], request: Request, site: 
     return await run_sync(find, request, site)
 
 
-def writable_bucket(request: Request, site: Site) -> Bucket:
+class Writer(NamedTuple):
+    """One who may write to the bucket; `by` is who, for the audit log."""
+
+    bucket: Bucket
+    by: str
+
+
+def writer(request: Request, site: Site) -> Writer:
     """The path's bucket, for one who may write to it.
 
     Raises Unauthorized or Forbidden, never NotFound: only its own tokens learn of a bucket.
     """
     token = _known_token(request, site)
-    return _opened(request, token, _find_bucket(request, site), "write")
+    bucket, token = _opened(request, token, _find_bucket(request, site), "write")
+    return Writer(bucket, by_token(token.id))
 
 
 def readable_bucket(request: Request, site: Site) -> Bucket:
@@ -55,7 +64,8 @@ def readable_bucket(request: Request, site: Site) -> Bucket:
     if bucket is None or not bucket.queryable:
         raise NotFound(not_found("/".join(request.path_params.values())))
     if bucket.read_token_required:
-        return _opened(request, _known_token(request, site), bucket, "read")
+        bucket, _ = _opened(request, _known_token(request, site), bucket, "read")
+        return bucket
     trace(request.scope).bucket = bucket.name
     return bucket
 
@@ -73,6 +83,15 @@ def require_admin(request: Request, site: Site) -> None:
     raise Unauthorized(_UNKNOWN)
 
 
+def require_watcher(request: Request, site: Site) -> None:
+    """The metrics' own token opens them, if there is one, and the admin token. Raises as
+    `require_admin` does.
+    """
+    known = site.metrics_hash
+    if known is None or not hmac.compare_digest(_sent_hash(request), known):
+        require_admin(request, site)
+
+
 def _find_bucket(request: Request, site: Site) -> Bucket | None:
     path = request.path_params
     try:
@@ -83,11 +102,13 @@ def _find_bucket(request: Request, site: Site) -> Bucket | None:
         return None
 
 
-def _opened(request: Request, token: Token | None, bucket: Bucket | None, scope: Scope) -> Bucket:
+def _opened(
+    request: Request, token: Token | None, bucket: Bucket | None, scope: Scope
+) -> tuple[Bucket, Token]:
     if token is None or bucket is None or (token.bucket, token.scope) != (bucket.name, scope):
         raise Forbidden(f"this token does not open this bucket with the scope {scope!r}")
     trace(request.scope).bucket = bucket.name
-    return bucket
+    return bucket, token
 
 
 def _known_token(request: Request, site: Site) -> Token | None:

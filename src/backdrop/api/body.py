@@ -35,7 +35,9 @@ _OBJECT_EXPECTED = "one JSON object"
 class Limits:
     """How many bytes a body may have, as it is sent and once it is unpacked, and a file that is
     uploaded; how many rows an answer of groups, periods without records included; how many queries
-    and writes of records run at once, and how many bytes of answers are cached.
+    and writes of records run at once, how many more queries wait for that, and for how long one may
+    run (None: for as long as it takes); how many bytes of answers are cached; and how many requests
+    a second one token, and one address, may send (0: any number).
     """
 
     body_as_sent: int = 32 * MIB
@@ -43,7 +45,10 @@ class Limits:
     upload: int = 50 * MIB
     most_rows: int = MOST_ROWS
     readers: int = 16
+    waiting_queries: int = 1_000
+    query_seconds: float | None = 30
     writers: int = 40
+    requests_a_second: int = 0
     cached_answers: int = 64 * MIB
 
 

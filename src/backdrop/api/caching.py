@@ -53,13 +53,27 @@ class AnswerCache:
         self._bodies: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
         self._making: dict[str, threading.Event] = {}
+        self.hits = 0
+        """How many answers were found here; `misses`: how many had to be made."""
+        self.misses = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the bodies."""
+        return self._bytes
 
     def get(self, etag: str) -> bytes | None:
         with self._lock:
             body = self._bodies.get(etag)
             if body is not None:
                 self._bodies.move_to_end(etag)
+                self.hits += 1
             return body
+
+    def missed(self) -> None:
+        """Count an answer that has to be made."""
+        with self._lock:
+            self.misses += 1
 
     def put(self, etag: str, body: bytes) -> None:
         """Keep the body; one that would take more than a tenth of the room is not kept."""

@@ -21,8 +21,10 @@ from backdrop.errors import (
     NotFound,
     ProviderFailed,
     ProviderTimedOut,
+    QueryTooSlow,
     SignInRefused,
     StorageUnavailable,
+    TooManyRequests,
     Unauthorized,
     UnsupportedMediaType,
 )
@@ -39,6 +41,8 @@ STATUSES: Mapping[type[BackdropError], int] = {
     UnsupportedMediaType: 415,
     KeyReused: 422,
     ProviderFailed: 502,
+    TooManyRequests: 429,
+    QueryTooSlow: 503,
     StorageUnavailable: 503,
     ProviderTimedOut: 504,
 }
@@ -51,6 +55,7 @@ CODE_STATUSES: Mapping[str, int] = {
     **{kind.default_code: status for kind, status in STATUSES.items()},
     "unsupported_content_encoding": STATUSES[UnsupportedMediaType],
     "outcome_unknown": STATUSES[StorageUnavailable],
+    "too_many_queries": STATUSES[TooManyRequests],
     FAULT_CODE: 500,
 }
 """The status of an answer whose errors have the code: what is nowhere else is a bad request."""
@@ -71,8 +76,10 @@ def error_headers(error: Exception) -> dict[str, str]:
         return {"WWW-Authenticate": "Bearer"}
     if isinstance(error, MethodNotAllowed):
         return {"Allow": ", ".join(error.allowed)}
-    if isinstance(error, StorageUnavailable):
+    if isinstance(error, (StorageUnavailable, QueryTooSlow)):
         return {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    if isinstance(error, TooManyRequests):
+        return {"Retry-After": str(error.retry_after)}
     return {}
 
 

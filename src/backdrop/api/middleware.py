@@ -14,10 +14,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backdrop.api.errors import status_of
-from backdrop.observe import Observe, RequestAnswered, ServerFault
+from backdrop.errors import QueryTooSlow, StorageUnavailable
+from backdrop.observe import Observe, RequestAnswered, ServerFault, StoreAway
 
 _is_request_id = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
 
+_MOST_OF_A_REASON = 300
 _TRACE = "backdrop"
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
@@ -40,6 +42,8 @@ class Trace:
     request_id: str
     route: str | None = None
     bucket: str | None = None
+    rows: int | None = None
+    """Records received, or rows answered."""
 
 
 def trace(scope: Scope) -> Trace:
@@ -66,10 +70,11 @@ class Observed:
         request_id = given if _is_request_id(given) else _new_id()
         scope[_TRACE] = request = Trace(request_id)
         status: int | None = None
+        sent = 0
         begun = time.perf_counter()
 
         async def send_marked(message: Message) -> None:
-            nonlocal status
+            nonlocal status, sent
             if message["type"] == "http.response.start":
                 status = message["status"]
                 added = [
@@ -80,6 +85,7 @@ class Observed:
             elif scope["method"] == "HEAD":
                 message = {**message, "body": b""}
             await send(message)
+            sent += len(message.get("body", b""))
 
         try:
             await self._app(scope, receive, send_marked)
@@ -92,6 +98,8 @@ class Observed:
                     status=status,
                     seconds=time.perf_counter() - begun,
                     request_id=request_id,
+                    rows=request.rows,
+                    bytes=sent,
                 )
             )
 
@@ -152,7 +160,10 @@ class ErrorAnswers:
             return  # while it sent the body: nobody is left to be answered
         except Exception as error:  # the last place that can answer
             request_id = trace(scope).request_id
-            if begun or status_of(error) >= 500:
+            if isinstance(error, StorageUnavailable) and not begun:
+                reason = str(error.__cause__ or error)[:_MOST_OF_A_REASON]
+                self._observe(StoreAway(request_id=request_id, reason=reason))
+            elif begun or (status_of(error) >= 500 and not isinstance(error, QueryTooSlow)):
                 self._observe(ServerFault(request_id=request_id, exception=error))
             if begun:
                 raise

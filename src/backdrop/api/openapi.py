@@ -55,9 +55,12 @@ _ERRORS: Mapping[int, str] = {
     413: "The body is past a size limit.",
     415: "A content type, or content encoding, that is not understood.",
     422: "Another request has used this Idempotency-Key.",
+    429: "More requests, or queries, than there may be.",
     500: "A fault of the server, with no more than its id.",
-    503: "The store does not answer.",
+    503: "The store does not answer, or not in time.",
 }
+_ANY = (429, 500)
+"""What any request may be answered; 429 where the deployment bounds requests a second."""
 _PATH_PARAMETERS: Mapping[str, tuple[Schema, str, str]] = {
     "bucket": (BUCKET_NAME, f"The bucket's name: {NAME_EXPECTED}.", "flights"),
     "name": (BUCKET_NAME, f"The bucket's name: {NAME_EXPECTED}.", "flights"),
@@ -145,6 +148,11 @@ def _operation(operation: Operation, name: str) -> Json:
     }
     if operation.access == "reader":
         described["parameters"] = [*_query_parameters(), _IF_NONE_MATCH]
+    if operation.parameters:
+        described["parameters"] = [
+            {"name": name, "in": "query", "description": words, "schema": schema}
+            for name, (schema, words) in operation.parameters.items()
+        ]
     if _is_made_once(operation):
         described["parameters"] = [_IDEMPOTENCY_KEY]
     if operation.access != "anyone":
@@ -154,7 +162,7 @@ def _operation(operation: Operation, name: str) -> Json:
         described["requestBody"] = _body(operation)
     described["responses"] = {
         **{str(status): _answer(operation, status) for status in operation.answers},
-        **{str(status): _error_ref(status) for status in sorted({*operation.errors, 500})},
+        **{str(status): _error_ref(status) for status in sorted({*operation.errors, *_ANY})},
     }
     return described
 
@@ -264,7 +272,7 @@ def _error(status: int) -> Json:
     }
     if status == 401:
         headers["WWW-Authenticate"] = _header("Bearer.")
-    if status == 503:
+    if status in (429, 503):
         headers["Retry-After"] = _header("Seconds after which to try again.")
     content = {JSON: {"schema": error_schema(status)}}
     return {"description": _ERRORS[status], "headers": headers, "content": content}
@@ -295,7 +303,7 @@ def _options(group: str, name: str, allowed: list[str], *, opened: bool) -> Json
         "responses": {
             "204": {"description": "Nothing but headers.", "headers": headers},
             "404": _error_ref(404),
-            "500": _error_ref(500),
+            **{str(status): _error_ref(status) for status in _ANY},
         },
     }
 
@@ -304,7 +312,7 @@ def _options(group: str, name: str, allowed: list[str], *, opened: bool) -> Json
 
 
 def _components(used: list[Operation], paths: Json) -> Json:
-    statuses = sorted({status for one in used for status in one.errors} | {404, 500})
+    statuses = sorted({status for one in used for status in one.errors} | {404, *_ANY})
     responses = {str(status): _error(status) for status in statuses}
     known, needed = schemas(), _named_in([paths, responses])
     while more := _named_in([known[name] for name in needed]) - needed:

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from backdrop.api.audit_app import PARAMETERS as AUDIT_PARAMETERS
 from backdrop.api.encode import CSV, JSON
+from backdrop.api.schemas import Schema
+from backdrop.observe import METRICS_TYPE
 
 Access: TypeAlias = Literal["anyone", "reader", "writer", "admin"]
 """Whom the operation is for. A reader needs a token where the bucket says so; a writer always."""
@@ -27,6 +30,8 @@ class Operation:
     body_examples: Mapping[str, object] = field(default_factory=dict)
     queries: Mapping[str, str] = field(default_factory=dict)
     """Query strings that work on the flights of the demo: what they ask -> the string."""
+    parameters: Mapping[str, tuple[Schema, str]] = field(default_factory=dict)
+    """Of the query, where it does not read a bucket: name -> what it takes, in words too."""
     answers: Mapping[int, Mapping[str, str]]
     errors: tuple[int, ...] = ()
 
@@ -224,6 +229,17 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         answers={200: {JSON: "Done"}},
         errors=(401, 403, 404, 503),
     ),
+    ("/_audit", "GET"): Operation(
+        name="audit",
+        group="Audit",
+        summary="Who did what, the newest first",
+        description="Every write, change of settings, token and user. An entry is kept in one step "
+        "with what it tells of.",
+        access="admin",
+        parameters={name: one[1:] for name, one in AUDIT_PARAMETERS.items()},
+        answers={200: {JSON: "Audit"}},
+        errors=(400, 401, 403, 503),
+    ),
     ("/_status", "GET"): Operation(
         name="status",
         group="Status",
@@ -240,6 +256,16 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         "that was never written is not among them. 200 either way.",
         answers={200: {JSON: "BucketsStatus"}},
         errors=(503,),
+    ),
+    ("/_metrics", "GET"): Operation(
+        name="metrics",
+        group="Status",
+        summary="Counts and times, for Prometheus",
+        description="There only where the deployment has the setting `metrics`. A token of their "
+        "own opens them too, where one is set.",
+        access="admin",
+        answers={200: {METRICS_TYPE: ""}},
+        errors=(401, 403, 503),
     ),
     ("/_openapi.json", "GET"): Operation(
         name="openapi",

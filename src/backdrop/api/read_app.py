@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette.responses import Response
 
-from backdrop.answer import answer
+from backdrop.answer import Rows, answer
 from backdrop.api.auth import looked_up, readable_bucket
 from backdrop.api.caching import cache_control, etag_of, has_etag
 from backdrop.api.encode import (
@@ -22,12 +22,13 @@ from backdrop.api.encode import (
     json_form,
     rows_answer,
 )
+from backdrop.api.middleware import Trace, trace
 from backdrop.api.params import Asked, parse_query
 from backdrop.api.routes import BUCKET, Resources, Site
 from backdrop.api.status import get_buckets_status, get_status
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.protection import problems
-from backdrop.errors import InvalidQuery, NotFound
+from backdrop.errors import InvalidQuery, NotFound, TooManyRequests
 from backdrop.storage.port import BucketState
 
 
@@ -36,7 +37,15 @@ async def get_bucket(request: Request, site: Site) -> Response:
     known = _known_answer(asked, request, site)
     if known is not None:
         return known
-    return await run_sync(_answer, asked, site, limiter=site.readers)
+    _refuse_past_the_queue(site)
+    return await run_sync(_answer, asked, site, trace(request.scope), limiter=site.readers)
+
+
+def _refuse_past_the_queue(site: Site) -> None:
+    running, most = site.readers.statistics(), site.limits.waiting_queries
+    if running.borrowed_tokens >= running.total_tokens and running.tasks_waiting >= most:
+        message = f"{site.limits.readers:,} queries run here and {most:,} wait: no more may"
+        raise TooManyRequests(message, code="too_many_queries")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +87,15 @@ def _kept(question: _Question, body: bytes) -> Response:
     return Response(body, headers=headers, media_type=_MEDIA_TYPES[asked.format])
 
 
-def _answer(question: _Question, site: Site) -> Response:
+def _answer(question: _Question, site: Site, traced: Trace) -> Response:
     asked, state, etag = question.asked, question.state, question.etag
     with site.answers.making(etag):
         body = site.answers.get(etag)
         if body is not None:
             return _kept(question, body)
+        site.answers.missed()
         headers = question.headers | _extra_headers(asked, state.bucket)
-        response = _computed(asked, state.bucket, site, headers)
+        response = _computed(asked, state.bucket, site, headers, traced)
         if _version(site, state.bucket) != state.version:
             # A write came between: this may be its answer, which has another ETag.
             del response.headers["ETag"]
@@ -94,18 +104,36 @@ def _answer(question: _Question, site: Site) -> Response:
     return response
 
 
-def _computed(asked: Asked, bucket: Bucket, site: Site, headers: Mapping[str, str]) -> Response:
+def _computed(
+    asked: Asked, bucket: Bucket, site: Site, headers: Mapping[str, str], traced: Trace
+) -> Response:
     is_csv = asked.format == "csv"
     pages = answer(
-        site.storage, bucket, asked.query, with_fields=is_csv, most_rows=site.limits.most_rows
+        site.storage,
+        bucket,
+        asked.query,
+        with_fields=is_csv,
+        most_rows=site.limits.most_rows,
+        most_seconds=site.limits.query_seconds,
     )
 
     def form_of(fields: Sequence[str]) -> Form:
         if is_csv:
-            return csv_form(sorted(fields))
-        return json_form(None if bucket.published else UNPUBLISHED)
+            return _counted(csv_form(sorted(fields)), traced)
+        return _counted(json_form(None if bucket.published else UNPUBLISHED), traced)
 
     return rows_answer(pages, form_of, headers)
+
+
+def _counted(form: Form, traced: Trace) -> Form:
+    """The form, which counts the rows that it encodes."""
+    traced.rows = 0
+
+    def encode(rows: Rows) -> bytes:
+        traced.rows = (traced.rows or 0) + len(rows)
+        return form.encode(rows)
+
+    return replace(form, encode=encode)
 
 
 def _version(site: Site, bucket: Bucket) -> int | None:

@@ -41,6 +41,7 @@ class Site:
 
     storage: Storage
     admin_hash: str | None
+    metrics_hash: str | None
     limits: Limits
     answers: AnswerCache
     readers: CapacityLimiter

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from backdrop.api.errors import CODE_STATUSES
 from backdrop.api.parameters import FORMATS, PARAMETERS
+from backdrop.domain.audit import ACTIONS
 from backdrop.domain.bucket import SETTINGS, Bucket
 from backdrop.domain.period import PERIOD_NAMES
 from backdrop.domain.query import METHODS
@@ -292,6 +293,24 @@ def _users() -> dict[str, Schema]:
     }
 
 
+def _audit() -> dict[str, Schema]:
+    entry: dict[str, Schema] = {
+        "id": {"type": "string"},
+        "at": _INSTANT,
+        "by": {
+            "type": "string",
+            "pattern": "^(?:admin$|token:|user:)",
+            "description": "admin, token: and the token's id, or user: and an e-mail address.",
+        },
+        "action": {"type": "string", "enum": list(ACTIONS)},
+        "bucket": _or_null(BUCKET_NAME),
+        "records": {**_or_null(_COUNT), "description": "How many were sent, if any."},
+        "details": {"type": "object"},
+    }
+    entries: Schema = {"type": "array", "items": _object(entry)}
+    return {"Audit": _object({"entries": entries})}
+
+
 def _answers() -> dict[str, Schema]:
     late = _object(
         {
@@ -336,6 +355,7 @@ def schemas() -> dict[str, Schema]:
         **_answers(),
         **_buckets(),
         **_tokens(),
+        **_audit(),
         **_users(),
         "Error": _error(),
         "OpenApi": {"type": "object", "required": ["openapi", "info", "paths", "components"]},

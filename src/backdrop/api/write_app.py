@@ -6,12 +6,14 @@ from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette.responses import Response
 
-from backdrop.api.auth import looked_up, writable_bucket
+from backdrop.api.auth import looked_up, writer
 from backdrop.api.body import parse_row, parse_rows, read_records_body, unpack
 from backdrop.api.encode import json_answer
 from backdrop.api.idempotency import REPLAYED, idempotency_key, once
+from backdrop.api.middleware import trace
 from backdrop.api.routes import BUCKET, RECORD, Resources, Site
 from backdrop.api.status import get_status
+from backdrop.domain.audit import Act
 from backdrop.ingest import Receipt, earlier, ingest, ingest_patch
 
 
@@ -24,7 +26,7 @@ async def put_records(request: Request, site: Site) -> Response:
 
 
 async def _store(request: Request, site: Site, *, replace: bool) -> Response:
-    bucket = await looked_up(writable_bucket, request, site)
+    bucket, by = await looked_up(writer, request, site)
     key = idempotency_key(request)
     body = await read_records_body(request, site.limits)
 
@@ -32,14 +34,14 @@ async def _store(request: Request, site: Site, *, replace: bool) -> Response:
         data = unpack(body, site.limits)
         write = once(request, key, data, now=site.now())
         return earlier(site.storage, bucket, write) or ingest(
-            site.storage, bucket, parse_rows(data), replace=replace, once=write
+            site.storage, bucket, parse_rows(data), replace=replace, by=by, once=write
         )
 
-    return _answer(await run_sync(store, limiter=site.writers))
+    return _answer(await run_sync(store, limiter=site.writers), request)
 
 
 async def patch_record(request: Request, site: Site) -> Response:
-    bucket = await looked_up(writable_bucket, request, site)
+    bucket, by = await looked_up(writer, request, site)
     key = idempotency_key(request)
     body = await read_records_body(request, site.limits)
 
@@ -47,22 +49,32 @@ async def patch_record(request: Request, site: Site) -> Response:
         data = unpack(body, site.limits)
         write = once(request, key, data, now=site.now())
         return earlier(site.storage, bucket, write) or ingest_patch(
-            site.storage, bucket, request.path_params["id"], parse_row(data), once=write
+            site.storage, bucket, request.path_params["id"], parse_row(data), by=by, once=write
         )
 
-    return _answer(await run_sync(merge, limiter=site.writers))
+    return _answer(await run_sync(merge, limiter=site.writers), request)
 
 
 async def delete_record(request: Request, site: Site) -> Response:
     def remove() -> None:
-        bucket = writable_bucket(request, site)
-        site.storage.delete(bucket.name, request.path_params["id"])
+        bucket, by = writer(request, site)
+        record_id = request.path_params["id"]
+        act = Act(
+            by=by,
+            action="record_removed",
+            bucket=bucket.name,
+            records=1,
+            details={"_id": record_id},
+        )
+        site.storage.delete(bucket.name, record_id, act=act)
 
     await run_sync(remove, limiter=site.writers)
     return json_answer({"status": "ok"})
 
 
-def _answer(receipt: Receipt) -> Response:
+def _answer(receipt: Receipt, request: Request) -> Response:
+    if not receipt.replayed:
+        trace(request.scope).rows = receipt.records
     headers = REPLAYED if receipt.replayed else None
     return json_answer({"status": "ok", "records": receipt.records}, headers=headers)
 

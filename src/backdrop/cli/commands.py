@@ -7,7 +7,7 @@ import sys
 import typer
 
 from backdrop import __version__
-from backdrop.cli import buckets, copy, imports, serve, tokens, users
+from backdrop.cli import audit, buckets, copy, imports, serve, tokens, users
 from backdrop.cli.output import Stop, complain
 from backdrop.client import NoAnswer, Refused
 from backdrop.errors import BackdropError
@@ -28,6 +28,7 @@ app.add_typer(buckets.group, name="bucket")
 app.add_typer(tokens.group, name="token")
 app.add_typer(users.group, name="user")
 app.command("import")(imports.import_)
+app.command()(audit.audit)
 app.command()(copy.copy)
 
 

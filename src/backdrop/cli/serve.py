@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ import typer
 
 from backdrop import demo
 from backdrop.api.body import Limits
+from backdrop.api.metrics import MetricsWish
 from backdrop.asgi import Apis, create_app
 from backdrop.cli.options import takes_settings
 from backdrop.cli.output import Stop, note
@@ -28,9 +29,15 @@ from backdrop.storage.port import Storage
 from backdrop.web.sign_in import Link, SignIn, keep_link
 from backdrop.workers import STOP, run_workers
 
-_SERVER = ("host", "port", "store", "workers", "stop_seconds")
-_READING = ("max_rows", "max_cached")
-_WRITING = ("admin_token", "max_body", "max_unpacked", "max_upload", "read_url", *SIGN_IN)
+_SERVER = (
+    *("host", "port", "store", "workers", "stop_seconds"),
+    *("metrics", "metrics_token", "max_requests_a_second"),
+)
+_READING = ("max_rows", "max_cached", "max_queries", "max_waiting", "max_query_seconds")
+_WRITING = (
+    *("admin_token", "audit_days", "max_body", "max_unpacked", "max_upload", "read_url"),
+    *SIGN_IN,
+)
 _DEFAULT_PORTS = {"both": 3038, "read": 3038, "write": 3039}
 _FORCED = 130
 
@@ -60,6 +67,9 @@ def write(settings: Settings) -> None:
 
 def _serve(settings: Settings, apis: Apis) -> None:
     _refuse_sharing(settings, apis)
+    if apis == "read" and settings.metrics and settings.metrics_token is None:
+        needed = variable("metrics_token")
+        raise Stop(f"the read API has no admin token: its metrics take one of their own, {needed}")
     opener(settings.store)  # what is wrong with the URL shows before anything is made
     os.umask(0o077)  # the store, and what DuckDB puts beside it, is for its owner alone
     port = _DEFAULT_PORTS[apis] if settings.port is None else settings.port
@@ -80,7 +90,14 @@ def _serve(settings: Settings, apis: Apis) -> None:
                         demo.fill(storage, test_token=test_token.reveal())
                     if link is not None and number == 0:
                         keep_link(storage, link)
-                    app = _app(storage, settings, apis, admin_token, sign_in)
+                    app = _app(
+                        storage,
+                        settings,
+                        apis,
+                        admin_token,
+                        sign_in,
+                        worker=None if settings.workers == 1 else number,
+                    )
                     seconds = settings.stop_seconds
                     return run(app, listener, stop_seconds=seconds, on_ready=on_ready, **more)
             except BackdropError as error:
@@ -111,7 +128,10 @@ def _app(
     apis: Apis,
     admin_token: Secret | None,
     sign_in: SignIn | None,
+    *,
+    worker: int | None,
 ) -> App:
+    metrics_token = settings.metrics_token.reveal() if settings.metrics_token else None
     return create_app(
         storage=storage,
         apis=apis,
@@ -122,8 +142,14 @@ def _app(
             upload=settings.max_upload,
             most_rows=settings.max_rows,
             cached_answers=settings.max_cached,
+            readers=settings.max_queries,
+            waiting_queries=settings.max_waiting,
+            query_seconds=settings.max_query_seconds,
+            requests_a_second=settings.max_requests_a_second,
         ),
         sign_in=sign_in,
+        audited_for=timedelta(days=settings.audit_days),
+        metrics=MetricsWish(token=metrics_token, worker=worker) if settings.metrics else None,
         read_url=settings.read_url,
     )
 

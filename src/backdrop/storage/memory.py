@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from backdrop.domain.audit import Act, AuditEntry
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.entry import Entry
 from backdrop.domain.once import AlreadyDone, Once
@@ -27,9 +28,11 @@ from backdrop.storage.port import (
     KNOWN_HASH,
     RECORDS_A_PAGE,
     BucketState,
+    Load,
     Reading,
     Restore,
     address_taken,
+    audit_number,
     no_record,
     no_token,
     not_a_number,
@@ -52,7 +55,10 @@ class _Shelf:
 
 
 class MemoryStorage:
-    """A store that lives as long as its process. See `Storage` for what each method does."""
+    """A store that lives as long as its process. See `Storage` for what each method does.
+
+    It is for small stores, and bounds no query's time.
+    """
 
     state_is_at_hand = True
 
@@ -61,6 +67,8 @@ class MemoryStorage:
         self._lock = threading.RLock()
         self._shelves: dict[str, _Shelf] = {}
         self._entries: dict[tuple[str, str], Entry] = {}
+        self._audit: list[AuditEntry] = []
+        self._noted = 0
         self._version = time.time_ns()  # so that no version comes again after a restart
 
     # -- buckets ----------------------------------------------------------------------------
@@ -78,13 +86,16 @@ class MemoryStorage:
                 return bucket
         raise NotFound(not_found(f"{data_group}/{data_type}"))
 
-    def put_bucket(self, bucket: Bucket, *, first_token: Token | None = None) -> bool:
+    def put_bucket(
+        self, bucket: Bucket, *, first_token: Token | None = None, act: Act | None = None
+    ) -> bool:
         with self._lock:
             self._refuse_taken(bucket)
             shelf = self._shelves.get(bucket.name)
             if shelf is not None:
                 shelf.bucket = bucket
                 self._changed(shelf)
+                self._note(act)
                 return False
             shelf = _Shelf(bucket, 0)
             if first_token is not None:
@@ -92,18 +103,22 @@ class MemoryStorage:
                 shelf.tokens[first_token.id] = first_token
             self._changed(shelf)
             self._shelves[bucket.name] = shelf
+            self._note(act.instead("bucket_created") if act else None)
             return True
 
-    def change_bucket(self, name: str, change: Callable[[Bucket], Bucket]) -> Bucket:
+    def change_bucket(
+        self, name: str, change: Callable[[Bucket], Bucket], *, act: Act | None = None
+    ) -> Bucket:
         with self._lock:
             bucket = change(self.bucket(name))
-            self.put_bucket(bucket)
+            self.put_bucket(bucket, act=act)
             return bucket
 
-    def drop_bucket(self, name: str) -> None:
+    def drop_bucket(self, name: str, *, act: Act | None = None) -> None:
         with self._lock:
             self._shelf(name)
             del self._shelves[name]
+            self._note(act)
 
     def state(self, name: str) -> BucketState:
         with self._lock:
@@ -116,16 +131,18 @@ class MemoryStorage:
         with self._lock:
             return sorted(self._shelf(bucket).tokens.values(), key=lambda t: (t.created_at, t.id))
 
-    def add_token(self, token: Token) -> None:
+    def add_token(self, token: Token, *, act: Act | None = None) -> None:
         with self._lock:
             shelf = self._shelf(token.bucket)
             self._refuse_known(token)
             shelf.tokens[token.id] = token
+            self._note(act)
 
-    def drop_token(self, bucket: str, token_id: str) -> None:
+    def drop_token(self, bucket: str, token_id: str, *, act: Act | None = None) -> None:
         with self._lock:
             if self._shelf(bucket).tokens.pop(token_id, None) is None:
                 raise NotFound(no_token(bucket, token_id))
+            self._note(act)
 
     def token(self, token_hash: str) -> Token | None:
         with self._lock:
@@ -144,7 +161,9 @@ class MemoryStorage:
 
     # -- writing ----------------------------------------------------------------------------
 
-    def save(self, bucket: str, records: Records, *, once: Once | None = None) -> None:
+    def save(
+        self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None
+    ) -> None:
         with self._lock:
             shelf = self._shelf(bucket)
             self._refuse_done(shelf, once)
@@ -152,8 +171,11 @@ class MemoryStorage:
             for record in records.rows:
                 _put(shelf, record)
             self._written(shelf, once)
+            self._note(act)
 
-    def replace(self, bucket: str, records: Records, *, once: Once | None = None) -> None:
+    def replace(
+        self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None
+    ) -> None:
         with self._lock:
             shelf = self._shelf(bucket)
             self._refuse_done(shelf, once)
@@ -162,6 +184,7 @@ class MemoryStorage:
             for record in records.rows:
                 _put(shelf, record)
             self._written(shelf, once)
+            self._note(act)
 
     def update(
         self,
@@ -170,6 +193,7 @@ class MemoryStorage:
         change: Callable[[Record], Record],
         *,
         once: Once | None = None,
+        act: Act | None = None,
     ) -> None:
         with self._lock:
             shelf = self._shelf(bucket)
@@ -180,13 +204,15 @@ class MemoryStorage:
             refuse_too_many_fields(*shelf.records.values(), changed)
             _put(shelf, changed)
             self._written(shelf, once)
+            self._note(act)
 
-    def delete(self, bucket: str, record_id: str) -> None:
+    def delete(self, bucket: str, record_id: str, *, act: Act | None = None) -> None:
         with self._lock:
             shelf = self._shelf(bucket)
             if shelf.records.pop(record_id, None) is None:
                 raise NotFound(no_record(bucket, record_id))
             self._written(shelf)
+            self._note(act)
 
     def done(self, bucket: str, key: str) -> Once | None:
         with self._lock:
@@ -215,7 +241,14 @@ class MemoryStorage:
     # -- reading ----------------------------------------------------------------------------
 
     @contextmanager
-    def records(self, bucket: str, query: Query, *, with_fields: bool = False) -> Iterator[Reading]:
+    def records(
+        self,
+        bucket: str,
+        query: Query,
+        *,
+        with_fields: bool = False,
+        most_seconds: float | None = None,  # noqa: ARG002  there is nothing that it could interrupt
+    ) -> Iterator[Reading]:
         matching = self._matching(bucket, query)
         found = _sorted(query, matching)[: query.limit]
         fields = sorted({name for record in matching for name in record}) if with_fields else ()
@@ -230,7 +263,14 @@ class MemoryStorage:
             records = self._shelf(bucket).records
             return sum(one in records for one in ids)
 
-    def groups(self, bucket: str, query: Query, *, most_rows: int) -> Groups:
+    def groups(
+        self,
+        bucket: str,
+        query: Query,
+        *,
+        most_rows: int,
+        most_seconds: float | None = None,  # noqa: ARG002
+    ) -> Groups:
         found: dict[tuple[Any, ...], list[Record]] = {}
         for record in self._matching(bucket, query):
             values = [record.get(field) for field in query.group_by]
@@ -254,10 +294,11 @@ class MemoryStorage:
 
     # -- entries ----------------------------------------------------------------------------
 
-    def put_entry(self, entry: Entry) -> None:
+    def put_entry(self, entry: Entry, *, act: Act | None = None) -> None:
         with self._lock:
             self._entries = {key: one for key, one in self._entries.items() if self._holds(one)}
             self._entries[entry.kind, entry.key] = entry
+            self._note(act)
 
     def entry(self, kind: str, key: str) -> Entry | None:
         with self._lock:
@@ -274,23 +315,47 @@ class MemoryStorage:
             found = [entry for entry in self._entries.values() if entry.expires_at is None]
         return sorted(found, key=lambda entry: (entry.kind, entry.key))
 
-    def change_entry(self, kind: str, key: str, change: Callable[[bytes], bytes]) -> bool:
+    def change_entry(
+        self, kind: str, key: str, change: Callable[[bytes], bytes], *, act: Act | None = None
+    ) -> bool:
         with self._lock:
             found = self.entry(kind, key)
             if found is not None:
-                self.put_entry(dataclasses.replace(found, value=change(found.value)))
+                self.put_entry(dataclasses.replace(found, value=change(found.value)), act=act)
             return found is not None
 
-    def take_entry(self, kind: str, key: str) -> Entry | None:
+    def take_entry(self, kind: str, key: str, *, act: Act | None = None) -> Entry | None:
         with self._lock:
             found = self.entry(kind, key)
             self._entries.pop((kind, key), None)
+            self._note(act if found else None)
             return found
+
+    # -- the audit log ----------------------------------------------------------------------
+
+    def audit(
+        self, *, bucket: str | None = None, before: str | None = None, limit: int
+    ) -> list[AuditEntry]:
+        until = self._noted + 1 if before is None else audit_number(before)
+        with self._lock:
+            found = [
+                entry
+                for entry in reversed(self._audit)
+                if (bucket is None or entry.act.bucket == bucket) and int(entry.id) < until
+            ]
+        return found[:limit]
+
+    def prune_audit(self, before: datetime) -> None:
+        with self._lock:
+            self._audit = [entry for entry in self._audit if entry.at >= before]
 
     # -- the store itself -------------------------------------------------------------------
 
     def check(self) -> None:
         pass
+
+    def load(self) -> Load:
+        return Load()
 
     def close(self) -> None:
         pass
@@ -320,6 +385,11 @@ class MemoryStorage:
     def _refuse_known(self, token: Token) -> None:
         if self.token(token.hash) is not None:
             raise Conflict(KNOWN_HASH)
+
+    def _note(self, act: Act | None) -> None:
+        if act is not None:
+            self._noted += 1
+            self._audit.append(AuditEntry(str(self._noted), self._clock(), act))
 
     def _changed(self, shelf: _Shelf) -> None:
         self._version += 1

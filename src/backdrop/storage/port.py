@@ -16,6 +16,7 @@ from datetime import datetime
 from itertools import chain
 from typing import Protocol, TypeAlias
 
+from backdrop.domain.audit import Act, AuditEntry
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.entry import Entry
 from backdrop.domain.once import Once
@@ -24,7 +25,7 @@ from backdrop.domain.shape import Groups
 from backdrop.domain.table import Records
 from backdrop.domain.token import Token
 from backdrop.domain.values import MOST_FIELDS, Record
-from backdrop.errors import InvalidQuery, InvalidRecords, Problem
+from backdrop.errors import InvalidQuery, InvalidRecords, Problem, QueryTooSlow
 
 RECORDS_A_PAGE = 2_000
 """About how many records `Storage.records` hands out at once."""
@@ -44,6 +45,20 @@ class BucketState:
     last_written: datetime | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What a store has done since it was opened, and does. None is what an engine does not know.
+
+    Writes that wait at the same time may share a commit: `writes` are those that were committed.
+    """
+
+    commits: int | None = None
+    writes: int | None = None
+    writes_waiting: int | None = None
+    engine_bytes: int | None = None
+    """Memory that the engine holds in this process."""
+
+
 Restore: TypeAlias = Callable[[Records], None]
 """Stores one more batch of a bucket that is being restored."""
 
@@ -61,6 +76,9 @@ class Reading(Iterator[Sequence[Record]]):
 
 class Storage(Protocol):
     """A store. Methods that take a bucket's name raise NotFound where there is no such bucket.
+
+    Those that take an `act` keep it in the audit log where they do what they are asked to: in the
+    same step, so that there is no change without its entry, and no entry without its change.
 
     Those that write records raise InvalidRecords (code `too_many_fields`) where the bucket would
     have more than `MOST_FIELDS`.
@@ -82,22 +100,30 @@ class Storage(Protocol):
     def bucket_at(self, data_group: str, data_type: str) -> Bucket:
         """The bucket of that second address; NotFound where there is none."""
 
-    def put_bucket(self, bucket: Bucket, *, first_token: Token | None = None) -> bool:
+    def put_bucket(
+        self, bucket: Bucket, *, first_token: Token | None = None, act: Act | None = None
+    ) -> bool:
         """Make the bucket, with its first token, or replace the settings of the one there is.
 
-        Returns whether it was made. `first_token` is kept only where it was. Raises Conflict where
-        another bucket has the same `address`, or where another token has the same hash.
+        Returns whether it was made. `first_token` is kept only where it was, and then the act is
+        kept as `bucket_created`. Raises Conflict where another bucket has the same `address`, or
+        where another token has the same hash.
         """
 
-    def change_bucket(self, name: str, change: Callable[[Bucket], Bucket]) -> Bucket:
+    def change_bucket(
+        self, name: str, change: Callable[[Bucket], Bucket], *, act: Act | None = None
+    ) -> Bucket:
         """Replace the settings by what `change` makes of them, with no change of them in between.
 
         Returns the bucket as it then is. `change` may be called more than once, and what it raises
         is raised; it keeps the name. Raises Conflict as `put_bucket` does.
         """
 
-    def drop_bucket(self, name: str) -> None:
-        """Remove the bucket with its records, settings and tokens, and the keys of its writes."""
+    def drop_bucket(self, name: str, *, act: Act | None = None) -> None:
+        """Remove the bucket with its records, settings and tokens, and the keys of its writes.
+
+        Its audit log stays.
+        """
 
     def state(self, name: str) -> BucketState:
         """The bucket with its version, its number of records, and when it was last written."""
@@ -107,10 +133,10 @@ class Storage(Protocol):
     def tokens(self, bucket: str) -> list[Token]:
         """The bucket's tokens, the oldest first."""
 
-    def add_token(self, token: Token) -> None:
+    def add_token(self, token: Token, *, act: Act | None = None) -> None:
         """Keep one more token. Raises Conflict where another token has the same hash."""
 
-    def drop_token(self, bucket: str, token_id: str) -> None:
+    def drop_token(self, bucket: str, token_id: str, *, act: Act | None = None) -> None:
         """Revoke a token. Raises NotFound where the bucket has no such token."""
 
     def token(self, token_hash: str) -> Token | None:
@@ -125,13 +151,17 @@ class Storage(Protocol):
     # Where the bucket has had a write with the same key, and what was kept of it has not expired,
     # nothing is done and AlreadyDone raised, before any other error but NotFound of the bucket.
 
-    def save(self, bucket: str, records: Records, *, once: Once | None = None) -> None:
+    def save(
+        self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None
+    ) -> None:
         """Store all the records, or none. One whose `_id` exists replaces that record whole.
 
         Saved records count as stored now, in the order given, whether new or replacing.
         """
 
-    def replace(self, bucket: str, records: Records, *, once: Once | None = None) -> None:
+    def replace(
+        self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None
+    ) -> None:
         """Make the records all that the bucket holds, in one step for every reader."""
 
     def update(
@@ -141,6 +171,7 @@ class Storage(Protocol):
         change: Callable[[Record], Record],
         *,
         once: Once | None = None,
+        act: Act | None = None,
     ) -> None:
         """Replace one record by what `change` makes of it, with no write of it in between.
 
@@ -148,7 +179,7 @@ class Storage(Protocol):
         Raises NotFound where there is no such record. The record counts as stored now.
         """
 
-    def delete(self, bucket: str, record_id: str) -> None:
+    def delete(self, bucket: str, record_id: str, *, act: Act | None = None) -> None:
         """Remove one record. Raises NotFound where there is none."""
 
     def done(self, bucket: str, key: str) -> Once | None:
@@ -169,7 +200,12 @@ class Storage(Protocol):
     # -- reading ----------------------------------------------------------------------------
 
     def records(
-        self, bucket: str, query: Query, *, with_fields: bool = False
+        self,
+        bucket: str,
+        query: Query,
+        *,
+        with_fields: bool = False,
+        most_seconds: float | None = None,
     ) -> AbstractContextManager[Reading]:
         """The matching records of a raw query, in pages, sorted and cut as the query says.
 
@@ -179,6 +215,10 @@ class Storage(Protocol):
         they were stored, whatever the direction. `with_fields` asks for the fields that any
         matching record has, cut off or not. Every page is of the same moment. Memory does not
         grow with the number of records. The context's end frees what the reading holds.
+
+        Raises QueryTooSlow, on entering, where there is no first page within `most_seconds`. An
+        engine may not be able to tell the time that one with a sort or a limit takes until its
+        first page from that of the others, and then breaks off a longer one.
         """
 
     def count_held(self, bucket: str, ids: Sequence[str]) -> int:
@@ -187,18 +227,21 @@ class Storage(Protocol):
     def stored(self, bucket: str) -> AbstractContextManager[Reading]:
         """All records in the order in which they were stored, in pages like those of `records`."""
 
-    def groups(self, bucket: str, query: Query, *, most_rows: int) -> Groups:
+    def groups(
+        self, bucket: str, query: Query, *, most_rows: int, most_seconds: float | None = None
+    ) -> Groups:
         """The groups of a query with `period` or `group_by`, unsorted, unfilled and uncut.
 
         Records where a grouped field is missing or null are left out and, with a period, those
         without `_timestamp`. Keys that are equal by `order_key` are one group. Raises InvalidQuery
         (code `not_a_number`) where a `sum` meets a string or a boolean in a record of a group, and
-        (code `too_many_rows`) where there would be more than `most_rows`.
+        (code `too_many_rows`) where there would be more than `most_rows`. Raises QueryTooSlow where
+        it would take longer than `most_seconds`: the engine stops its work on it then.
         """
 
     # -- entries ----------------------------------------------------------------------------
 
-    def put_entry(self, entry: Entry) -> None:
+    def put_entry(self, entry: Entry, *, act: Act | None = None) -> None:
         """Keep an entry, in place of one of the same kind and key."""
 
     def entry(self, kind: str, key: str) -> Entry | None:
@@ -210,19 +253,39 @@ class Storage(Protocol):
     def lasting_entries(self) -> list[Entry]:
         """Every entry of any kind that does not expire, by kind and key."""
 
-    def change_entry(self, kind: str, key: str, change: Callable[[bytes], bytes]) -> bool:
+    def change_entry(
+        self, kind: str, key: str, change: Callable[[bytes], bytes], *, act: Act | None = None
+    ) -> bool:
         """Replace an entry's value by what `change` makes of it, with no change of it in between.
 
         Returns whether there was such an entry. `change` may be called more than once.
         """
 
-    def take_entry(self, kind: str, key: str) -> Entry | None:
+    def take_entry(self, kind: str, key: str, *, act: Act | None = None) -> Entry | None:
         """Remove the entry and return it: of several who take it, one gets it."""
+
+    # -- the audit log ----------------------------------------------------------------------
+
+    def audit(
+        self, *, bucket: str | None = None, before: str | None = None, limit: int
+    ) -> list[AuditEntry]:
+        """The last entries, the newest first: of one bucket, whether it is there or not, or of all.
+
+        `before`, the id of an entry, asks for those that came before it. Raises InvalidQuery where
+        it can't be an id. Of two entries that one process made, the later one comes later here;
+        those of several come in the order of their processes' clocks.
+        """
+
+    def prune_audit(self, before: datetime) -> None:
+        """Forget the entries that were made before that time."""
 
     # -- the store itself -------------------------------------------------------------------
 
     def check(self) -> None:
         """Return if the store answers; raise StorageUnavailable if it doesn't."""
+
+    def load(self) -> Load:
+        """What the store has to do, for those who watch over it."""
 
     def close(self) -> None:
         """Finish what was accepted and let go of everything. Nothing may be called afterwards."""
@@ -250,6 +313,30 @@ def address_taken(bucket: Bucket, other: Bucket) -> str:
         f"data_group {bucket.data_group!r} with data_type {bucket.data_type!r} "
         f"is the address of {other.name!r} already"
     )
+
+
+def query_too_slow(most_seconds: float) -> QueryTooSlow:
+    return QueryTooSlow(
+        f"the query took longer than the {most_seconds:g} seconds that it may take: ask for a "
+        "shorter range, or fewer groups"
+    )
+
+
+def not_an_audit_id(given: str) -> InvalidQuery:
+    message = f"before is {given[:80]!r}: expected the id of an entry of the audit log"
+    problem = Problem("invalid_parameter", message, {"parameter": "before"})
+    return InvalidQuery(message, problems=[problem])
+
+
+def audit_number(given: str) -> int:
+    """The number that is an id of the audit log, where ids are numbers."""
+    if not (given.isascii() and given.isdecimal() and len(given) <= _MOST_DIGITS):
+        raise not_an_audit_id(given)
+    return int(given)
+
+
+_MOST_DIGITS = 18
+"""Of what surely fits 64 bits."""
 
 
 def refuse_too_many_fields(*fields: Iterable[str]) -> None:

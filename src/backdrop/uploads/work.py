@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from threading import Lock
 from typing import IO
 
+from backdrop.domain.audit import by_user
 from backdrop.domain.bucket import Bucket
 from backdrop.errors import BackdropError, InvalidRecords, NotFound
 from backdrop.file_rows import BadFile
@@ -173,7 +174,7 @@ class Uploads:
         try:
             bucket = self._storage.bucket(upload.bucket)  # as it is now: its turn may come late
             with _letting_others_on():
-                receipt = ingest_parts(self._storage, bucket, rows)
+                receipt = ingest_parts(self._storage, bucket, rows, by=by_user(upload.email))
         except (InvalidRecords, NotFound) as error:  # it changed since the file was understood
             return dataclasses.replace(upload, state="refused", message=error.message)
         return dataclasses.replace(

@@ -24,6 +24,9 @@ from backdrop.api.admin_app import (
     new_text,
     new_token,
     parse_token_wish,
+    revocation_act,
+    settings_act,
+    token_act,
 )
 from backdrop.api.routes import Resources, Site
 from backdrop.domain.bucket import SETTINGS, Bucket, parse_bucket
@@ -61,9 +64,10 @@ def _make(request: Request, site: Site, visitor: Visitor, form: FormData) -> Res
         bucket = checked_bucket(name, _settings(values))
         if any(one.name == name for one in site.storage.buckets()):
             raise _taken(name)
-        forget_bucket(site.storage, name)  # whose it was when there was one before
+        forget_bucket(site.storage, name, by=visitor.by)  # whose it was when there was one before
         token = new_token(text, name, TokenWish(scope="write", label="first token"), site.now())
-        if not site.storage.put_bucket(bucket, first_token=token):
+        act = settings_act(visitor.by, name, _settings(values))
+        if not site.storage.put_bucket(bucket, first_token=token, act=act):
             raise _taken(name)
     except (InvalidSettings, Conflict) as error:
         return _new_page(visitor, Filled.refused(values, error), status=400)
@@ -104,7 +108,10 @@ def _change(request: Request, site: Site, visitor: Visitor, form: FormData) -> R
         return changed
 
     try:
-        site.storage.change_bucket(bucket.name, change)
+        was = bucket.as_json()
+        given = {name: value for name, value in settings.items() if was[name] != value}
+        act = settings_act(visitor.by, bucket.name, given)
+        site.storage.change_bucket(bucket.name, change, act=act)
     except (InvalidSettings, Conflict) as error:
         filled = Filled.refused(values, error)
         return _settings_page(visitor, bucket, filled, status=400)
@@ -178,7 +185,9 @@ async def post_tokens(request: Request, site: Site) -> Response:
 def _change_tokens(request: Request, site: Site, visitor: Visitor, form: FormData) -> Response:
     _, bucket = _admin_and_bucket(request, site)
     if "revoke" in form:
-        site.storage.drop_token(bucket.name, text_of(form, "revoke"))
+        token_id = text_of(form, "revoke")
+        act = revocation_act(visitor.by, bucket.name, token_id)
+        site.storage.drop_token(bucket.name, token_id, act=act)
         return moved(f"/_user/buckets/{bucket.name}/tokens", done="token_revoked")
     values = {name: text_of(form, name) for name in ("scope", "label", "days")}
     try:
@@ -187,7 +196,8 @@ def _change_tokens(request: Request, site: Site, visitor: Visitor, form: FormDat
         filled = Filled.refused(values, error)
         return _tokens_page(request, site, visitor, bucket, form=filled)
     text = new_text()
-    site.storage.add_token(new_token(text, bucket.name, wish, site.now()))
+    token = new_token(text, bucket.name, wish, site.now())
+    site.storage.add_token(token, act=token_act(visitor.by, token))
     return _made(request, site, f"/_user/buckets/{bucket.name}/tokens", text)
 
 
@@ -270,7 +280,7 @@ def _change_users(site: Site, visitor: Visitor, form: FormData) -> Response:
     try:
         if revoked:
             _refuse_own(visitor, revoked, admin=False)
-            if not drop_user(site.storage, revoked):
+            if not drop_user(site.storage, revoked, by=visitor.by):
                 raise NotFound("there is no such user any more")
             return moved("/_user/users", done="user_revoked")
         return _grant(site, visitor, form)
@@ -294,7 +304,8 @@ def _grant(site: Site, visitor: Visitor, form: FormData) -> Response:
         if is_email(email) and not buckets and not wanted["admin"]:
             message = "tick a bucket, or “An admin”; to take everything back, use Revoke"
             raise InvalidSettings(message, problems=[_about("buckets", message)])
-        grant(site.storage, email, {"buckets": buckets, "admin": wanted["admin"]})
+        body = {"buckets": buckets, "admin": wanted["admin"]}
+        grant(site.storage, email, body, by=visitor.by)
     except InvalidSettings as error:
         return _users_page(site, visitor, Filled.refused(wanted, error), status=400)
     return moved("/_user/users", done="user_saved")

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from backdrop.api.routes import Site
+from backdrop.domain.audit import by_user
 from backdrop.domain.entry import Entry
 from backdrop.domain.token import hash_token
 from backdrop.domain.user import User, folded
@@ -44,6 +45,11 @@ class Visitor:
 
     session: Session
     user: User
+
+    @property
+    def by(self) -> str:
+        """Who this is, for the audit log."""
+        return by_user(self.session.email)
 
     def require_form_token(self, sent: object) -> None:
         """Raises Forbidden for a form that is not of this session."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain, islice
 from pathlib import Path
 from queue import Empty, LifoQueue
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 import duckdb
 import pyarrow as pa
 
+from backdrop.domain.audit import Act, AuditEntry
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.entry import Entry
 from backdrop.domain.once import Once
@@ -25,8 +27,10 @@ from backdrop.domain.table import Records
 from backdrop.domain.token import Token
 from backdrop.domain.values import ID, TIMESTAMP, Record
 from backdrop.errors import NotFound, StorageUnavailable
+from backdrop.storage.duckdb.audit import read_audit
 from backdrop.storage.duckdb.catalogue import Table, quoted
 from backdrop.storage.duckdb.columns import to_records
+from backdrop.storage.duckdb.deadlines import Deadlines
 from backdrop.storage.duckdb.done import DoneWrites
 from backdrop.storage.duckdb.groups import no_groups, to_groups
 from backdrop.storage.duckdb.known_ids import IdsByTable
@@ -50,6 +54,7 @@ from backdrop.storage.duckdb.writer import Writer
 from backdrop.storage.port import (
     RECORDS_A_PAGE,
     BucketState,
+    Load,
     Reading,
     Restore,
     not_found,
@@ -94,6 +99,7 @@ class DuckDBStorage:
         tables = self._state.tables.values()
         self._ids = IdsByTable(self._connection, tables)
         self._writer = Writer(self._begin)
+        self._deadlines = Deadlines()
 
     # -- buckets ----------------------------------------------------------------------------
 
@@ -110,14 +116,24 @@ class DuckDBStorage:
                 return table.bucket
         raise NotFound(not_found(f"{data_group}/{data_type}"))
 
-    def put_bucket(self, bucket: Bucket, *, first_token: Token | None = None) -> bool:
-        return self._write(lambda transaction: transaction.put_bucket(bucket, first_token))
+    def put_bucket(
+        self, bucket: Bucket, *, first_token: Token | None = None, act: Act | None = None
+    ) -> bool:
+        def put(transaction: Transaction) -> bool:
+            made = transaction.put_bucket(bucket, first_token)
+            if act is not None:
+                transaction.note(act.instead("bucket_created") if made else act)
+            return made
 
-    def change_bucket(self, name: str, change: Callable[[Bucket], Bucket]) -> Bucket:
-        return self._write(lambda transaction: transaction.change_bucket(name, change))
+        return self._write(put)
 
-    def drop_bucket(self, name: str) -> None:
-        self._write(lambda transaction: transaction.drop_bucket(name))
+    def change_bucket(
+        self, name: str, change: Callable[[Bucket], Bucket], *, act: Act | None = None
+    ) -> Bucket:
+        return self._write(lambda transaction: transaction.change_bucket(name, change), act)
+
+    def drop_bucket(self, name: str, *, act: Act | None = None) -> None:
+        self._write(lambda transaction: transaction.drop_bucket(name), act)
 
     def state(self, name: str) -> BucketState:
         table = self._table(name)
@@ -131,11 +147,11 @@ class DuckDBStorage:
         found = (token for token in state.tokens.values() if token.bucket == bucket)
         return sorted(found, key=lambda token: (token.created_at, token.id))
 
-    def add_token(self, token: Token) -> None:
-        self._write(lambda transaction: transaction.add_token(token))
+    def add_token(self, token: Token, *, act: Act | None = None) -> None:
+        self._write(lambda transaction: transaction.add_token(token), act)
 
-    def drop_token(self, bucket: str, token_id: str) -> None:
-        self._write(lambda transaction: transaction.drop_token(bucket, token_id))
+    def drop_token(self, bucket: str, token_id: str, *, act: Act | None = None) -> None:
+        self._write(lambda transaction: transaction.drop_token(bucket, token_id), act)
 
     def token(self, token_hash: str) -> Token | None:
         return self._state.tokens.get(token_hash)
@@ -145,11 +161,15 @@ class DuckDBStorage:
 
     # -- writing ----------------------------------------------------------------------------
 
-    def save(self, bucket: str, records: Records, *, once: Once | None = None) -> None:
-        self._write(lambda transaction: transaction.save(bucket, records, once))
+    def save(
+        self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None
+    ) -> None:
+        self._write(lambda transaction: transaction.save(bucket, records, once), act)
 
-    def replace(self, bucket: str, records: Records, *, once: Once | None = None) -> None:
-        self._write(lambda transaction: transaction.replace(bucket, records, once))
+    def replace(
+        self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None
+    ) -> None:
+        self._write(lambda transaction: transaction.replace(bucket, records, once), act)
 
     def update(
         self,
@@ -158,11 +178,12 @@ class DuckDBStorage:
         change: Callable[[Record], Record],
         *,
         once: Once | None = None,
+        act: Act | None = None,
     ) -> None:
-        self._write(lambda transaction: transaction.update(bucket, record_id, change, once))
+        self._write(lambda transaction: transaction.update(bucket, record_id, change, once), act)
 
-    def delete(self, bucket: str, record_id: str) -> None:
-        self._write(lambda transaction: transaction.delete(bucket, record_id))
+    def delete(self, bucket: str, record_id: str, *, act: Act | None = None) -> None:
+        self._write(lambda transaction: transaction.delete(bucket, record_id), act)
 
     def done(self, bucket: str, key: str) -> Once | None:
         self._table(bucket)
@@ -191,13 +212,23 @@ class DuckDBStorage:
     # -- reading ----------------------------------------------------------------------------
 
     @contextmanager
-    def records(self, bucket: str, query: Query, *, with_fields: bool = False) -> Iterator[Reading]:
+    def records(
+        self,
+        bucket: str,
+        query: Query,
+        *,
+        with_fields: bool = False,
+        most_seconds: float | None = None,
+    ) -> Iterator[Reading]:
         with self._snapshot(bucket) as (cursor, table):
-            fields = _fields(cursor, table, query) if with_fields else ()
-            statements = self._selects(cursor, table, query)
-            _run(cursor, next(statements))  # what can go wrong shows before the first page
-            limit = table.records if query.limit is None else query.limit
-            yield Reading(_pages(cursor, table, statements, limit), fields)
+            with self._deadlines.within(most_seconds, cursor):
+                fields = _fields(cursor, table, query) if with_fields else ()
+                statements = self._selects(cursor, table, query)
+                _run(cursor, next(statements))
+                limit = table.records if query.limit is None else query.limit
+                pages = _pages(cursor, table, statements, limit)
+                first = list(islice(pages, 1))  # what can go wrong shows before the first page
+            yield Reading(chain(first, _guarded(pages)), fields)
 
     def count_held(self, bucket: str, ids: Sequence[str]) -> int:
         with self._snapshot(bucket) as (cursor, table):
@@ -216,10 +247,15 @@ class DuckDBStorage:
     def stored(self, bucket: str) -> Iterator[Reading]:
         with self._snapshot(bucket) as (cursor, table):
             _run(cursor, select_stored(table))
-            yield Reading(_pages(cursor, table, iter(()), table.records))
+            yield Reading(_guarded(_pages(cursor, table, iter(()), table.records)))
 
-    def groups(self, bucket: str, query: Query, *, most_rows: int) -> Groups:
-        with self._snapshot(bucket) as (cursor, table):
+    def groups(
+        self, bucket: str, query: Query, *, most_rows: int, most_seconds: float | None = None
+    ) -> Groups:
+        with (
+            self._snapshot(bucket) as (cursor, table),
+            self._deadlines.within(most_seconds, cursor),
+        ):
             zone_segments = _zone_segments(cursor, table, query)
             selected = select_groups(query, table, zone_segments)
             if selected is None:
@@ -238,8 +274,8 @@ class DuckDBStorage:
 
     # -- entries ----------------------------------------------------------------------------
 
-    def put_entry(self, entry: Entry) -> None:
-        self._write(lambda transaction: transaction.put_entry(entry))
+    def put_entry(self, entry: Entry, *, act: Act | None = None) -> None:
+        self._write(lambda transaction: transaction.put_entry(entry), act)
 
     def entry(self, kind: str, key: str) -> Entry | None:
         with _driver_errors(), self._cursor() as cursor:
@@ -254,11 +290,36 @@ class DuckDBStorage:
         with _driver_errors(), self._cursor() as cursor:
             return read_lasting_entries(cursor)
 
-    def change_entry(self, kind: str, key: str, change: Callable[[bytes], bytes]) -> bool:
-        return self._write(lambda transaction: transaction.change_entry(kind, key, change))
+    def change_entry(
+        self, kind: str, key: str, change: Callable[[bytes], bytes], *, act: Act | None = None
+    ) -> bool:
+        def changed(transaction: Transaction) -> bool:
+            found = transaction.change_entry(kind, key, change)
+            if act is not None and found:
+                transaction.note(act)
+            return found
 
-    def take_entry(self, kind: str, key: str) -> Entry | None:
-        return self._write(lambda transaction: transaction.take_entry(kind, key))
+        return self._write(changed)
+
+    def take_entry(self, kind: str, key: str, *, act: Act | None = None) -> Entry | None:
+        def take(transaction: Transaction) -> Entry | None:
+            found = transaction.take_entry(kind, key)
+            if act is not None and found is not None:
+                transaction.note(act)
+            return found
+
+        return self._write(take)
+
+    # -- the audit log ----------------------------------------------------------------------
+
+    def audit(
+        self, *, bucket: str | None = None, before: str | None = None, limit: int
+    ) -> list[AuditEntry]:
+        with _driver_errors(), self._cursor() as cursor:
+            return read_audit(cursor, bucket, before, limit)
+
+    def prune_audit(self, before: datetime) -> None:
+        self._write(lambda transaction: transaction.prune_audit(before))
 
     # -- the store itself -------------------------------------------------------------------
 
@@ -266,8 +327,21 @@ class DuckDBStorage:
         with _driver_errors(), self._cursor() as cursor:
             cursor.execute("SELECT format FROM store").fetchall()
 
+    def load(self) -> Load:
+        with _driver_errors(), self._cursor() as cursor:
+            select = "SELECT sum(memory_usage_bytes) FROM duckdb_memory()"
+            (engine_bytes,) = cursor.execute(select).fetchall()[0]
+        writer = self._writer
+        return Load(
+            commits=writer.commits,
+            writes=writer.committed,
+            writes_waiting=writer.waiting,
+            engine_bytes=int(engine_bytes),
+        )
+
     def close(self) -> None:
         self._writer.close()
+        self._deadlines.close()
         self._ids.close()
         with _driver_errors():
             while not self._cursors.empty():
@@ -298,9 +372,15 @@ class DuckDBStorage:
         except KeyError:
             raise NotFound(not_found(bucket)) from None
 
-    def _write(self, operation: Callable[[Transaction], T]) -> T:
+    def _write(self, operation: Callable[[Transaction], T], act: Act | None = None) -> T:
+        def done(transaction: Transaction) -> T:
+            result = operation(transaction)
+            if act is not None:
+                transaction.note(act)
+            return result
+
         with _driver_errors():
-            return self._writer.do(operation)
+            return self._writer.do(done)
 
     def _begin(self) -> Transaction:
         return Transaction(
@@ -374,17 +454,21 @@ def _pages(
 ) -> Iterator[Sequence[Record]]:
     """The records of the statement that runs, then those of `more`, `left` at most."""
     columns = list(table.columns)
+    while left > 0:
+        rows = cursor.fetchmany(min(RECORDS_A_PAGE, left))
+        if rows:
+            left -= len(rows)
+            yield to_records(rows, columns)
+            continue
+        statement = next(more, None)
+        if statement is None:
+            return
+        _run(cursor, statement)
+
+
+def _guarded(pages: Iterator[Sequence[Record]]) -> Iterator[Sequence[Record]]:
     with _driver_errors():
-        while left > 0:
-            rows = cursor.fetchmany(min(RECORDS_A_PAGE, left))
-            if rows:
-                left -= len(rows)
-                yield to_records(rows, columns)
-                continue
-            statement = next(more, None)
-            if statement is None:
-                return
-            _run(cursor, statement)
+        yield from pages
 
 
 def _zone_segments(

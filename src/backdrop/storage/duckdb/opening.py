@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 
 from backdrop.errors import StorageUnavailable
+from backdrop.storage.duckdb.audit import AUDIT_TABLE
 from backdrop.storage.duckdb.catalogue import (
     DONE_TABLE,
     ENTRIES_TABLE,
@@ -39,6 +40,7 @@ def open_file(path: Path) -> duckdb.DuckDBPyConnection:
                 f"can't open {path}: it has layout {found}, and this Backdrop knows {FORMAT}"
             )
         connection.execute(ENTRIES_TABLE)
+        connection.execute(AUDIT_TABLE)
         connection.execute(DONE_TABLE)
         _drop_left_over(connection)
     except duckdb.Error as error:

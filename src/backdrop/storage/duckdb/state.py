@@ -13,6 +13,7 @@ import msgspec
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.entry import Entry
 from backdrop.domain.token import Token
+from backdrop.storage.duckdb.audit import last_number
 from backdrop.storage.duckdb.catalogue import SEQUENCE, Table, quoted
 from backdrop.storage.duckdb.sql import naive
 
@@ -29,6 +30,8 @@ class State:
     """The highest version given to any bucket so far."""
     next_sequence: int
     """The place of the next record that is stored, over all tables."""
+    audited: int
+    """The highest number of an entry of the audit log so far."""
 
 
 def read_entries(
@@ -71,7 +74,7 @@ def read_state(connection: duckdb.DuckDBPyConnection) -> State:
         token = Token(**dict(zip(_TOKEN_COLUMNS, values, strict=True)))
         tokens[token.hash] = token
     version = max([floor, *(table.version for table in tables.values())])
-    return State(tables, tokens, version, sequence + 1)
+    return State(tables, tokens, version, sequence + 1, last_number(connection))
 
 
 _TOKEN_COLUMNS = tuple(field.name for field in dataclasses.fields(Token))

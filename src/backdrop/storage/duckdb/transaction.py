@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from backdrop.domain.audit import Act
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.entry import Entry
 from backdrop.domain.once import AlreadyDone, Once
@@ -18,6 +19,7 @@ from backdrop.domain.table import Records, joined
 from backdrop.domain.token import Token
 from backdrop.domain.values import ID, Record
 from backdrop.errors import Conflict, NotFound
+from backdrop.storage.duckdb.audit import insert_acts, prune
 from backdrop.storage.duckdb.catalogue import (
     SEQUENCE,
     Table,
@@ -43,7 +45,8 @@ from backdrop.storage.port import (
 class Transaction:
     """Operations on the open transaction. Each checks first, and changes something only then.
 
-    Records to save are gathered, and go in together before anything else touches their bucket.
+    Records to save are gathered, and go in together before anything else touches their bucket; so
+    are the acts for the audit log, which go in at the end.
     """
 
     def __init__(
@@ -66,15 +69,20 @@ class Transaction:
         self._now = now
         self._publish = publish
         self._gathered: dict[str, list[Records]] = {}
+        self._audited = state.audited
+        self._acts: list[Act] = []
         self._kept: dict[tuple[str, str], Once] = {}  # by bucket and key
         connection.begin()
 
     def commit(self) -> None:
         for name in list(self._gathered):
             self._store_gathered(name)
+        self._store_acts()
         self._done.keep(self._connection, self._kept, now=self._now)
         self._connection.commit()
-        self._publish(State(self._tables, self._tokens, self._version, self._sequence))
+        self._publish(
+            State(self._tables, self._tokens, self._version, self._sequence, self._audited)
+        )
 
     def rollback(self) -> None:
         with contextlib.suppress(duckdb.Error):  # a commit that failed has rolled back already
@@ -326,6 +334,21 @@ class Transaction:
         found = read_entries(self._connection, kind, key, now=self._now)
         self._execute("DELETE FROM entries WHERE kind = $1 AND key = $2", kind, key)
         return next(iter(found), None)
+
+    # -- the audit log ----------------------------------------------------------------------
+
+    def note(self, act: Act) -> None:
+        """Keep the act of an operation that was done in this transaction."""
+        self._acts.append(act)
+
+    def prune_audit(self, before: datetime) -> None:
+        prune(self._connection, before)
+
+    def _store_acts(self) -> None:
+        if self._acts:
+            first = max(self._audited + 1, int(self._now.timestamp() * 1_000_000))
+            insert_acts(self._connection, self._acts, first, self._now)
+            self._audited = first + len(self._acts) - 1
 
     # -- within -----------------------------------------------------------------------------
 

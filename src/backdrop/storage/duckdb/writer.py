@@ -44,6 +44,9 @@ class Writer:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._closed = False
+        self.commits = 0
+        self.committed = 0
+        """How many operations the commits were of."""
         self._thread = threading.Thread(target=self._run, name="backdrop-writer", daemon=True)
         self._thread.start()
 
@@ -60,6 +63,11 @@ class Writer:
                 raise StorageUnavailable("the store is closed")
             self._jobs.put(job)
         return job.result
+
+    @property
+    def waiting(self) -> int:
+        """How many operations wait for a commit to begin."""
+        return self._jobs.qsize()
 
     def close(self) -> None:
         """Finish all that was submitted, and stop."""
@@ -111,6 +119,8 @@ class Writer:
                 except BackdropError as error:
                     outcomes.append(error)
             transaction.commit()
+            self.commits += 1
+            self.committed += sum(not isinstance(one, BackdropError) for one in outcomes)
         except BaseException:
             transaction.rollback()
             raise

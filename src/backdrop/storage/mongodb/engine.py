@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
+from typing import TypeVar
 
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
+from backdrop.domain.audit import Act, AuditEntry
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.entry import Entry
 from backdrop.domain.once import Once
@@ -21,6 +23,7 @@ from backdrop.domain.table import Records
 from backdrop.domain.token import Token
 from backdrop.domain.values import Record
 from backdrop.errors import NotFound, StorageUnavailable
+from backdrop.storage.mongodb.audit import Audit
 from backdrop.storage.mongodb.catalogue import Catalogue
 from backdrop.storage.mongodb.connection import (
     LONGEST_WRITE,
@@ -45,11 +48,12 @@ from backdrop.storage.mongodb.documents import (
     to_state,
     to_token,
 )
-from backdrop.storage.mongodb.reading import Snapshot
+from backdrop.storage.mongodb.reading import Snapshot, within
 from backdrop.storage.mongodb.restoring import restoring
 from backdrop.storage.mongodb.shelves import Shelves
 from backdrop.storage.port import (
     BucketState,
+    Load,
     Reading,
     Restore,
     no_record,
@@ -57,6 +61,8 @@ from backdrop.storage.port import (
     not_found,
     refuse_too_many_fields,
 )
+
+T = TypeVar("T")
 
 _MOST_IN_A_TRANSACTION = 25_000
 """Records. With twice as many known ones, a server of the smallest cache never gets done."""
@@ -90,6 +96,7 @@ class MongoDBStorage:
         self._catalogue = Catalogue(self._database, clock)
         self._buckets, self._tokens = self._catalogue.buckets, self._catalogue.tokens
         self._entries = self._catalogue.entries
+        self._audit = Audit(self._database, clock)
         self._clock = clock
         self._shelves = Shelves(self._database, kept_for=kept_for)
         self._turns: dict[str, threading.Lock] = {}
@@ -118,34 +125,38 @@ class MongoDBStorage:
         return to_bucket(found)
 
     @asks
-    def put_bucket(self, bucket: Bucket, *, first_token: Token | None = None) -> bool:
+    def put_bucket(
+        self, bucket: Bucket, *, first_token: Token | None = None, act: Act | None = None
+    ) -> bool:
         with self._turn(bucket.name):
             for _ in range(_TRIES):
                 try:
-                    if self._change_settings(bucket, {"_id": bucket.name}):
+                    if self._change_settings(bucket, {"_id": bucket.name}, act):
                         return False
-                    self._make(bucket, first_token)
+                    self._make(bucket, first_token, act)
                     return True
                 except DuplicateKeyError:  # of its name, if not: another process made it meanwhile
                     self._catalogue.refuse_taken(bucket)
         raise StorageUnavailable("the store does not answer")
 
     @asks
-    def change_bucket(self, name: str, change: Callable[[Bucket], Bucket]) -> Bucket:
+    def change_bucket(
+        self, name: str, change: Callable[[Bucket], Bucket], *, act: Act | None = None
+    ) -> Bucket:
         with self._turn(name):
             for _ in range(_TRIES):
                 found = self._catalogue.found(name)
                 bucket = change(to_bucket(found))
                 held = {key: found[key] for key in ("_id", "number", "settings")}
                 try:
-                    if self._change_settings(bucket, held):
+                    if self._change_settings(bucket, held, act):
                         return bucket
                 except DuplicateKeyError:
                     self._catalogue.refuse_taken(bucket)
         raise StorageUnavailable("the store does not answer")
 
     @asks
-    def drop_bucket(self, name: str) -> None:
+    def drop_bucket(self, name: str, *, act: Act | None = None) -> None:
         def work(session: Session) -> None:
             found = self._catalogue.drop(name, session)
             if found is None:
@@ -153,7 +164,7 @@ class MongoDBStorage:
             self._shelves.leave(found["collection"], session)
 
         with self._turn(name):
-            self.connection.transact(work)
+            self._transact(work, act)
         self._shelves.sweep_if_possible()
 
     @asks
@@ -173,7 +184,7 @@ class MongoDBStorage:
             return tokens
 
     @asks
-    def add_token(self, token: Token) -> None:
+    def add_token(self, token: Token, *, act: Act | None = None) -> None:
         def work(session: Session) -> None:
             # A change of the bucket's document, so that it can't be dropped at the same time.
             holds = self._buckets.update_one(
@@ -184,17 +195,17 @@ class MongoDBStorage:
             self._catalogue.insert_token(token, session)
 
         with self._turn(token.bucket):
-            self.connection.transact(work)
+            self._transact(work, act)
 
     @asks
-    def drop_token(self, bucket: str, token_id: str) -> None:
+    def drop_token(self, bucket: str, token_id: str, *, act: Act | None = None) -> None:
         def work(session: Session) -> None:
             self._catalogue.found(bucket, session)
             known = {"bucket": bucket, "id": token_id}
             if not self._tokens.delete_one(known, session=session).deleted_count:
                 raise NotFound(no_token(bucket, token_id))
 
-        self.connection.transact(work)
+        self._transact(work, act)
 
     @asks
     def token(self, token_hash: str) -> Token | None:
@@ -209,7 +220,9 @@ class MongoDBStorage:
     # -- writing ----------------------------------------------------------------------------
 
     @asks
-    def save(self, bucket: str, records: Records, *, once: Once | None = None) -> None:
+    def save(
+        self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None
+    ) -> None:
         ids = () if records.ids_are_new else records.ids
 
         def work(session: Session) -> None:
@@ -229,17 +242,19 @@ class MongoDBStorage:
 
         with self._turn(bucket):
             if len(records) > _MOST_IN_A_TRANSACTION:
-                self._save_by_copy(bucket, records, once)
+                self._save_by_copy(bucket, records, once, act)
                 return
             try:
-                self.connection.transact(work)
+                self._transact(work, act)
             except OperationFailure as error:
                 if not is_too_large(error):
                     raise
-                self._save_by_copy(bucket, records, once)
+                self._save_by_copy(bucket, records, once, act)
 
     @asks
-    def replace(self, bucket: str, records: Records, *, once: Once | None = None) -> None:
+    def replace(
+        self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None
+    ) -> None:
         with self._turn(bucket):
             number = self._catalogue.found(bucket)["number"]
             self._catalogue.refuse_done(number, once)
@@ -249,7 +264,7 @@ class MongoDBStorage:
                 self._database[name].insert_many(to_documents(records, 0))
             count = len(records)
             contents = {"records": count, "stored": count, "fields": list(records.columns)}
-            self._switch({"_id": bucket, "number": number}, name, contents, once)
+            self._switch({"_id": bucket, "number": number}, name, contents, once, act)
         self._shelves.sweep_if_possible()
 
     @asks
@@ -260,6 +275,7 @@ class MongoDBStorage:
         change: Callable[[Record], Record],
         *,
         once: Once | None = None,
+        act: Act | None = None,
     ) -> None:
         def work(session: Session) -> None:
             before = self._catalogue.write(bucket, session, stored=1, once=once)
@@ -274,10 +290,10 @@ class MongoDBStorage:
             shelf.replace_one({"_id": record_id}, document, session=session)
 
         with self._turn(bucket):
-            self.connection.transact(work)
+            self._transact(work, act)
 
     @asks
-    def delete(self, bucket: str, record_id: str) -> None:
+    def delete(self, bucket: str, record_id: str, *, act: Act | None = None) -> None:
         def work(session: Session) -> None:
             before = self._catalogue.write(bucket, session, records=-1)
             shelf = self._database[before["collection"]]
@@ -285,7 +301,7 @@ class MongoDBStorage:
                 raise NotFound(no_record(bucket, record_id))
 
         with self._turn(bucket):
-            self.connection.transact(work)
+            self._transact(work, act)
 
     @asks
     def done(self, bucket: str, key: str) -> Once | None:
@@ -302,9 +318,19 @@ class MongoDBStorage:
     # -- reading ----------------------------------------------------------------------------
 
     @contextmanager
-    def records(self, bucket: str, query: Query, *, with_fields: bool = False) -> Iterator[Reading]:
+    def records(
+        self,
+        bucket: str,
+        query: Query,
+        *,
+        with_fields: bool = False,
+        most_seconds: float | None = None,
+    ) -> Iterator[Reading]:
         def work(session: Session) -> Reading:
-            snapshot = self._snapshot(bucket, session)
+            with within(most_seconds) as until:
+                return begun(self._snapshot(bucket, session, until))
+
+        def begun(snapshot: Snapshot) -> Reading:
             fields = snapshot.fields(query) if with_fields else ()
             pages = snapshot.pages(query)
             first = list(islice(pages, 1))  # what can go wrong shows before the first page
@@ -330,9 +356,12 @@ class MongoDBStorage:
             return count
 
     @asks
-    def groups(self, bucket: str, query: Query, *, most_rows: int) -> Groups:
+    def groups(
+        self, bucket: str, query: Query, *, most_rows: int, most_seconds: float | None = None
+    ) -> Groups:
         def work(session: Session) -> Groups:
-            return self._snapshot(bucket, session).groups(query, most_rows)
+            with within(most_seconds) as until:
+                return self._snapshot(bucket, session, until).groups(query, most_rows)
 
         with self.connection.reading(work) as groups:
             return groups
@@ -340,9 +369,18 @@ class MongoDBStorage:
     # -- entries ----------------------------------------------------------------------------
 
     @asks
-    def put_entry(self, entry: Entry) -> None:
+    def put_entry(self, entry: Entry, *, act: Act | None = None) -> None:
         document = from_entry(entry)
-        self._entries.replace_one({"_id": document["_id"]}, document, upsert=True)
+
+        def work(session: Session | None) -> None:
+            self._entries.replace_one(
+                {"_id": document["_id"]}, document, upsert=True, session=session
+            )
+
+        if act is None:
+            work(None)
+        else:
+            self._transact(work, act)
 
     @asks
     def entry(self, kind: str, key: str) -> Entry | None:
@@ -358,26 +396,50 @@ class MongoDBStorage:
         return list(map(to_entry, self._entries.find({"expires_at": None}).sort(_BY_KIND)))
 
     @asks
-    def change_entry(self, kind: str, key: str, change: Callable[[bytes], bytes]) -> bool:
+    def change_entry(
+        self, kind: str, key: str, change: Callable[[bytes], bytes], *, act: Act | None = None
+    ) -> bool:
         for _ in range(_TRIES):
             document = self._entries.find_one({"_id": entry_id(kind, key)})
             found = self._unexpired(document)
             if document is None or found is None:
                 return False
             changed = from_entry(dataclasses.replace(found, value=change(found.value)))
-            if self._entries.replace_one(document, changed).matched_count:
+            if self._replace_entry(document, changed, act):
                 return True
         raise StorageUnavailable("the store does not answer")
 
     @asks
-    def take_entry(self, kind: str, key: str) -> Entry | None:
-        return self._unexpired(self._entries.find_one_and_delete({"_id": entry_id(kind, key)}))
+    def take_entry(self, kind: str, key: str, *, act: Act | None = None) -> Entry | None:
+        def work(session: Session | None) -> Entry | None:
+            known = {"_id": entry_id(kind, key)}
+            found = self._unexpired(self._entries.find_one_and_delete(known, session=session))
+            if act is not None and found is not None:
+                self._audit.note(act, session)
+            return found
+
+        return work(None) if act is None else self.connection.transact(work)
+
+    # -- the audit log ----------------------------------------------------------------------
+
+    @asks
+    def audit(
+        self, *, bucket: str | None = None, before: str | None = None, limit: int
+    ) -> list[AuditEntry]:
+        return self._audit.last(bucket, before, limit)
+
+    @asks
+    def prune_audit(self, before: datetime) -> None:
+        self._audit.prune(before)
 
     # -- the store itself -------------------------------------------------------------------
 
     @asks
     def check(self) -> None:
         self._catalogue.answers()
+
+    def load(self) -> Load:
+        return Load()
 
     def close(self) -> None:
         self.connection.close()
@@ -386,6 +448,7 @@ class MongoDBStorage:
 
     def _prepare(self) -> None:
         self._catalogue.prepare()
+        self._audit.prepare()
         self._shelves.sweep()
 
     @contextmanager
@@ -405,16 +468,33 @@ class MongoDBStorage:
         finally:
             turn.release()
 
-    def _change_settings(self, bucket: Bucket, held: Document) -> bool:
-        return self.connection.transact(
-            lambda session: self._catalogue.change_settings(bucket, held, session)
+    def _transact(self, work: Callable[[Session], T], act: Act | None) -> T:
+        """What the work returns; the act is noted in its transaction, unless it returns False."""
+
+        def noted(session: Session) -> T:
+            result = work(session)
+            if act is not None and result is not False:
+                self._audit.note(act, session)
+            return result
+
+        return self.connection.transact(noted)
+
+    def _replace_entry(self, held: Document, changed: Document, act: Act | None) -> bool:
+        def work(session: Session | None) -> bool:
+            return bool(self._entries.replace_one(held, changed, session=session).matched_count)
+
+        return work(None) if act is None else self._transact(work, act)
+
+    def _change_settings(self, bucket: Bucket, held: Document, act: Act | None) -> bool:
+        return self._transact(
+            lambda session: self._catalogue.change_settings(bucket, held, session), act
         )
 
     def _unexpired(self, document: Document | None) -> Entry | None:
         entry = None if document is None else to_entry(document)
         return None if entry is None or entry.expired(self._clock()) else entry
 
-    def _make(self, bucket: Bucket, first_token: Token | None) -> None:
+    def _make(self, bucket: Bucket, first_token: Token | None, act: Act | None) -> None:
         number, name = self._catalogue.number(), self._shelves.new()
 
         def work(session: Session) -> None:
@@ -423,9 +503,11 @@ class MongoDBStorage:
             if first_token is not None:
                 self._catalogue.insert_token(first_token, session)
 
-        self.connection.transact(work)
+        self._transact(work, act.instead("bucket_created") if act else None)
 
-    def _switch(self, held: Document, name: str, contents: Document, once: Once | None) -> None:
+    def _switch(
+        self, held: Document, name: str, contents: Document, once: Once | None, act: Act | None
+    ) -> None:
         """Make the new collection the bucket's, in one step; NotFound where none is `held`."""
 
         def work(session: Session) -> None:
@@ -436,9 +518,11 @@ class MongoDBStorage:
             self._shelves.put(name, session)
             self._shelves.leave(before["collection"], session)
 
-        self.connection.transact(work)
+        self._transact(work, act)
 
-    def _save_by_copy(self, bucket: str, records: Records, once: Once | None) -> None:
+    def _save_by_copy(
+        self, bucket: str, records: Records, once: Once | None, act: Act | None
+    ) -> None:
         """Save what is too much for one transaction: all records into a new collection."""
         for _ in range(_TRIES):
             before = self._catalogue.found(bucket)
@@ -457,13 +541,14 @@ class MongoDBStorage:
             }
             held = {"_id": bucket, "number": before["number"], "changes": before["changes"]}
             try:
-                self._switch(held, name, contents, once)
+                self._switch(held, name, contents, once, act)
             except NotFound:  # or changed meanwhile, by another process
                 continue
             self._shelves.sweep_if_possible()
             return
         raise StorageUnavailable("the store does not answer")
 
-    def _snapshot(self, bucket: str, session: Session) -> Snapshot:
+    def _snapshot(self, bucket: str, session: Session, until: float | None = None) -> Snapshot:
         shelf = self._database[self._catalogue.found(bucket, session)["collection"]]
-        return Snapshot(shelf, session, self._with_floats.setdefault(bucket, set()))
+        with_floats = self._with_floats.setdefault(bucket, set())
+        return Snapshot(shelf, session, with_floats, until=until)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
 from pymongo.collection import Collection
-from pymongo.errors import OperationFailure
+from pymongo.errors import ExecutionTimeout, OperationFailure
 
 from backdrop.domain.period import Segment, segments
 from backdrop.domain.period_key import (
@@ -33,7 +35,7 @@ from backdrop.storage.mongodb.pipeline import (
     select_stored,
     select_years,
 )
-from backdrop.storage.port import RECORDS_A_PAGE, too_many_rows
+from backdrop.storage.port import RECORDS_A_PAGE, query_too_slow, too_many_rows
 
 _NARROW = 0.25
 """Of a range that takes more of the bucket's time than this, the index costs more than it saves."""
@@ -41,31 +43,50 @@ _NARROW = 0.25
 Ends = tuple[datetime, datetime] | None
 
 
+@contextmanager
+def within(seconds: float | None) -> Iterator[float | None]:
+    """Until when the server may work, in monotonic seconds. Raises QueryTooSlow if it stopped."""
+    try:
+        yield None if seconds is None else time.monotonic() + seconds
+    except ExecutionTimeout:
+        if seconds is None:
+            raise
+        raise query_too_slow(seconds) from None
+
+
 class Snapshot:
     """One bucket's collection, read in a session of one moment.
 
     `with_floats` remembers, from one reading of the bucket to the next, the fields whose plain sums
-    were not enough: it saves the attempt.
+    were not enough: it saves the attempt. `until`, in monotonic seconds, is when the server ends
+    its work; but for records that come as they are read, since it counts their pages as one work.
     """
 
     def __init__(
-        self, shelf: Collection[Document], session: Session, with_floats: set[str]
+        self,
+        shelf: Collection[Document],
+        session: Session,
+        with_floats: set[str],
+        *,
+        until: float | None = None,
     ) -> None:
         self._shelf = shelf
         self._session = session
         self._with_floats = with_floats
+        self._until = until
 
     def pages(self, query: Query) -> Iterator[Sequence[Record]]:
         """The records of a raw query."""
         left = query.limit
+        is_bounded = query.limit is not None or query.sort is not None
         for pipeline in select_records(query):
-            for page in self._pages(pipeline, left):
+            for page in self._pages(pipeline, left, is_bounded=is_bounded):
                 yield page
                 left = None if left is None else left - len(page)
 
     def stored(self) -> Iterator[Sequence[Record]]:
         """All records in the order in which they were stored."""
-        return self._pages(select_stored(), None)
+        return self._pages(select_stored(), None, is_bounded=False)
 
     def fields(self, query: Query) -> list[str]:
         """The fields that the matching records have."""
@@ -110,13 +131,19 @@ class Snapshot:
         }
         return to_groups(query, rows, offsets, found)
 
-    def _pages(self, pipeline: Pipeline, left: int | None) -> Iterator[Sequence[Record]]:
-        rows = islice(map(to_record, self._run(pipeline)), left)
+    def _pages(
+        self, pipeline: Pipeline, left: int | None, *, is_bounded: bool
+    ) -> Iterator[Sequence[Record]]:
+        rows = islice(map(to_record, self._run(pipeline, is_bounded=is_bounded)), left)
         while page := list(islice(rows, RECORDS_A_PAGE)):
             yield page
 
-    def _run(self, pipeline: Pipeline, *, natural: bool = False) -> Iterator[Document]:
+    def _run(
+        self, pipeline: Pipeline, *, natural: bool = False, is_bounded: bool = True
+    ) -> Iterator[Document]:
         options: dict[str, Any] = {"hint": {"$natural": 1}} if natural else {}
+        if is_bounded and self._until is not None:
+            options["maxTimeMS"] = max(1, int((self._until - time.monotonic()) * 1_000))
         return self._shelf.aggregate(
             pipeline,
             session=self._session,
