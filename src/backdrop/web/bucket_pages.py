@@ -28,7 +28,6 @@ class Shelf:
 
     state: BucketState
     url: str
-    """Where it is read: all of it or, where that is not public, by groups."""
     late_by: timedelta | None
     """How long it should have been written by now."""
 
@@ -49,9 +48,10 @@ def _home(request: Request, site: Site) -> Response:
         if visitor.user.may_use(bucket.name):
             try:
                 state = site.storage.state(bucket.name)
+                url = _first_url(request, site, bucket)
             except NotFound:
                 continue  # dropped between
-            shelves.append(_shelf(request, site, state, now))
+            shelves.append(_shelf(state, url, now))
     return page("home.html", visitor=visitor, shelves=shelves, now=now)
 
 
@@ -62,7 +62,8 @@ async def get_bucket(request: Request, site: Site) -> Response:
 def _bucket(request: Request, site: Site) -> Response:
     visitor, bucket = visitor_of_bucket(request, site)
     now = site.now()
-    shelf = _shelf(request, site, site.storage.state(bucket.name), now)
+    url = reading_url(request, site, bucket)
+    shelf = _shelf(site.storage.state(bucket.name), url, now)
     records = newest_records(site.storage, bucket)
     kinds = kinds_by_field(records)
     columns = sorted(kinds, key=_place_of_field)
@@ -77,16 +78,16 @@ def _bucket(request: Request, site: Site) -> Response:
         fields=[(name, kinds[name]) for name in columns],
         looked_at=len(records),
         records=records[:ROWS_SHOWN],
-        addresses=addresses(reading_url(request, site, bucket), bucket, records),
+        addresses=addresses(url, bucket, records),
     )
 
 
-def _shelf(request: Request, site: Site, state: BucketState, now: datetime) -> Shelf:
+def _shelf(state: BucketState, url: str, now: datetime) -> Shelf:
     bucket, late_by = state.bucket, None
     if bucket.max_age_expected is not None and state.last_written is not None:
         over = now - state.last_written - timedelta(seconds=bucket.max_age_expected)
         late_by = over if over > timedelta() else None
-    return Shelf(state, _first_url(request, site, bucket), late_by)
+    return Shelf(state, url, late_by)
 
 
 def _first_url(request: Request, site: Site, bucket: Bucket) -> str:
