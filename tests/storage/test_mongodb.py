@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import threading
@@ -39,7 +40,8 @@ class TestMongoDBStorage(StorageContract):
 
     @pytest.fixture
     def storage(self, mongodb: str) -> Iterator[Storage]:
-        self.url = server.database(mongodb, "contract")  # one for all: making one takes a while
+        # One for all: to make one takes a while.
+        self.url = server.database(mongodb, f"contract-{os.getpid()}")
         self.opened = MongoDBStorage(self.url)
         server.empty(self.opened)
         yield self.opened

@@ -143,7 +143,7 @@ def cut_after(
     command: subprocess.Popen[str],
 ) -> None:
     """Kill the process once so much is stored, and the command is not done."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + 150  # MongoDB takes a minute to end a dead process's transaction
     stored = 0
     while stored < share * RECORDS and time.monotonic() < until:
         rows = httpx2.get(f"{server.url}/crash?group_by=part", timeout=30).json()["data"]

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from backdrop.domain.audit import Act
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.once import Once
 from backdrop.domain.table import Records
@@ -137,9 +138,11 @@ class Timed(MemoryStorage):
         super().__init__(clock=clock)
         self.found: list[float] = []
 
-    def save(self, bucket: str, records: Records, *, once: Once | None = None) -> None:
+    def save(
+        self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None
+    ) -> None:
         self.found.append(sys.getswitchinterval())
-        super().save(bucket, records, once=once)
+        super().save(bucket, records, once=once, act=act)
 
 
 def test_others_go_first_while_an_upload_is_stored_and_only_then(tmp_path: Path) -> None:
