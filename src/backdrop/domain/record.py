@@ -202,8 +202,8 @@ def _check_auto_id(record: Record, fields: Sequence[str]) -> str:
             message = f"{name} is missing, and makes the _id of this bucket's records"
             raise _Wrong("missing_field", message, name)
     made = made_id(record, fields)
-    if len(made) > MOST_ID_CHARACTERS:
-        message = f"{', '.join(fields)} make an _id of {len(made)} characters; at most 512 fit"
+    if not 1 <= len(made) <= MOST_ID_CHARACTERS:
+        message = f"{', '.join(fields)} make an _id of {len(made)} characters, not of 1 to 512"
         raise _Wrong("invalid_id", message, ID)
     if record.get(ID, made) != made:
         message = f"_id is made of {', '.join(fields)} here: leave it out, or give {made!r}"
@@ -311,7 +311,7 @@ def _made_ids(columns: Mapping[str, Sequence[Any]], fields: Sequence[str]) -> li
         return None
     rows = zip(*(map(_joined, part) for part in parts), strict=True)
     made = [base64.b64encode(".".join(row).encode()).decode() for row in rows]
-    return made if max(map(len, made)) <= MOST_ID_CHARACTERS else None
+    return made if all(made) and max(map(len, made)) <= MOST_ID_CHARACTERS else None
 
 
 # -- one by one ----------------------------------------------------------------------------------
