@@ -15,11 +15,13 @@
     ├── Conflict                  something else has that place already
     ├── KeyReused                 an idempotency key that another request has used
     ├── BodyTooLarge              past a size limit
+    ├── ClientTooSlow             a body or an answer that goes over the line too slowly
     ├── UnsupportedMediaType      a content type or encoding that is not understood
     ├── ProviderFailed            the sign-in service does not answer as it should
     │   └── ProviderTimedOut      or not in time
     ├── TooManyRequests           more at once, or in a second, than is allowed
     ├── QueryTooSlow              a query past the time that it may take
+    ├── QueryTooLarge             a query past the memory that the engine may take
     └── StorageUnavailable        the store doesn't answer
 
 Nothing here knows HTTP: the one table from exception to status is in `backdrop.api.errors`.
@@ -50,6 +52,8 @@ CODES: Mapping[str, str] = {
     "records have an `_id` or get one by `auto_ids`, else look first.",
     "query_too_slow": "The query took longer than it may: ask for a shorter range, or fewer "
     "groups.",
+    "query_too_large": "The query took more memory and temporary files than the engine may: "
+    "ask for a shorter range or fewer groups, or when less is asked at once.",
     "too_many_queries": "More queries run and wait here than may: try again after `Retry-After`.",
     "too_many_requests": "This token, or this address, sends more requests a second than it may: "
     "go on after `Retry-After`.",
@@ -62,6 +66,8 @@ CODES: Mapping[str, str] = {
     "`Idempotency-Key`, and nothing of this one: give each its own.",
     # bodies
     "body_too_large": "The body is past a size limit, as sent or unpacked: send smaller batches.",
+    "body_too_slow": "The body took too long to arrive: send it in smaller batches, or over a "
+    "better line.",
     "unsupported_media_type": "The body is not declared as JSON in UTF-8: send "
     "`Content-Type: application/json`.",
     "unsupported_content_encoding": "The body is packed in a way that is not understood: send it "
@@ -122,8 +128,8 @@ CODES: Mapping[str, str] = {
     "first of a month: move the end that is named.",
     "too_many_fields": "The bucket would have more than 1,000 fields: put what varies into values, "
     "not into the names of fields.",
-    "batch_too_large": "The batch has too many records with too many different fields: send "
-    "smaller ones.",
+    "batch_too_large": "The batch has too many records, or too many for so many different fields: "
+    "send smaller ones.",
     "too_many_parameters": "A parameter is repeated more often than it may be: ask several "
     "questions.",
     # administration
@@ -256,6 +262,10 @@ class BodyTooLarge(BackdropError):
     default_code = "body_too_large"
 
 
+class ClientTooSlow(BackdropError):
+    default_code = "body_too_slow"
+
+
 class UnsupportedMediaType(BackdropError):
     default_code = "unsupported_media_type"
 
@@ -272,6 +282,10 @@ class TooManyRequests(BackdropError):
 
 class QueryTooSlow(BackdropError):
     default_code = "query_too_slow"
+
+
+class QueryTooLarge(BackdropError):
+    default_code = "query_too_large"
 
 
 class StorageUnavailable(BackdropError):

@@ -18,6 +18,7 @@ from typing import Any
 
 from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.embed import Server as EmbeddedServer
 
@@ -151,11 +152,12 @@ class _Watched:
 class _Server(EmbeddedServer):
     """granian's embedded server on a socket that is bound already."""
 
-    def __init__(self, app: App, bound: socket.socket) -> None:
+    def __init__(self, app: App, bound: socket.socket, header_seconds: float) -> None:
         super().__init__(
             app,
             interface=Interfaces.ASGI,
             http=HTTPModes.http1,
+            http1_settings=HTTP1Settings(header_read_timeout=int(header_seconds * 1_000)),
             websockets=False,
             backlog=_BACKLOG,
             backpressure=_MOST_CONNECTIONS,
@@ -180,10 +182,12 @@ def run(
     on_ready: Callable[[], None],
     on_stopping: Callable[[int], None],
     stop_on: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
+    header_seconds: float = 30,
 ) -> bool:
     """Answer requests on the socket until a signal of `stop_on`; return whether the stop was clean.
 
-    The socket is taken over, and closed.
+    The socket is taken over, and closed. A connection on which no whole head of a request has come
+    for `header_seconds` is closed.
 
     `on_ready` is called once the socket listens and the application has started. A signal stops
     accepting, calls `on_stopping` with the number of requests in flight, and gives them
@@ -192,7 +196,9 @@ def run(
     Raises CannotStart.
     """
     _allow_many_files()
-    return asyncio.run(_run(app, bound, stop_seconds, on_ready, on_stopping, stop_on))
+    return asyncio.run(
+        _run(app, bound, stop_seconds, on_ready, on_stopping, stop_on, header_seconds)
+    )
 
 
 async def _run(
@@ -202,11 +208,12 @@ async def _run(
     on_ready: Callable[[], None],
     on_stopping: Callable[[int], None],
     stop_on: Sequence[signal.Signals],
+    header_seconds: float,
 ) -> bool:
     loop = asyncio.get_running_loop()
     stop, hurry = asyncio.Event(), asyncio.Event()
     watched = _Watched(app, lambda: loop.call_soon(on_ready))
-    server = _Server(watched, bound)
+    server = _Server(watched, bound, header_seconds)
     with _signals(loop, stop_on, stop, hurry):
         serving = loop.create_task(server.serve())
         stopped, hurried = loop.create_task(stop.wait()), loop.create_task(hurry.wait())

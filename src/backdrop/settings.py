@@ -186,6 +186,52 @@ class Settings:
         default=64 * 2**20,
         metadata=_as(_size, "SIZE", "largest body of a request once unpacked"),
     )
+    max_unpacking: int = field(
+        default=0,
+        metadata=_as(
+            _whole(0, 10**6),
+            "N",
+            "how many times as large as sent a body may be unpacked; 0 is any",
+        ),
+    )
+    max_records: int = field(
+        default=2_000_000,
+        metadata=_as(_whole(1, 10**8), "N", "most records of one request"),
+    )
+    max_header_seconds: int = field(
+        default=30,
+        metadata=_as(_whole(1, 60), "N", "how long the head of a request may take to arrive"),
+    )
+    max_body_seconds: int = field(
+        default=600,
+        metadata=_as(_whole(1, 86_400), "N", "how long the body of a request may take to arrive"),
+    )
+    min_body_rate: int = field(
+        default=1024,
+        metadata=_as(
+            _whole(1, 10**9), "N", "bytes of a body that must come a second, after half a minute"
+        ),
+    )
+    max_answer_seconds: int = field(
+        default=3_600,
+        metadata=_as(
+            _whole(1, 86_400), "N", "how long a client may take for an answer that is streamed"
+        ),
+    )
+    max_writes: int = field(
+        default=40,
+        metadata=_as(_whole(1, 256), "N", "writes of records that run at once; others wait"),
+    )
+    max_engine_memory: int | None = field(
+        default=None,
+        metadata=_as(
+            _size, "SIZE", "memory for DuckDB, all queries together [80% of the machine's]"
+        ),
+    )
+    max_engine_files: int = field(
+        default=10 * 2**30,
+        metadata=_as(_size, "SIZE", "temporary files of DuckDB beside the store"),
+    )
     max_upload: int = field(
         default=50 * 2**20,
         metadata=_as(_size, "SIZE", "largest file that is uploaded on the pages"),
@@ -291,8 +337,9 @@ def variable(name: str) -> str:
 def words_for(name: str) -> str:
     """What a setting is, for `--help`, with its variable and its default."""
     found = FIELDS[name]
-    size = found.metadata["parse"] is _size
-    shown = f"{int(str(found.default)) // 2**20}MiB" if size else found.default
+    shown = found.default
+    if found.metadata["parse"] is _size and isinstance(shown, int):
+        shown = f"{shown // 2**20}MiB"
     default = "" if found.default in (None, False) else f" [{shown}]"
     return f"{found.metadata['help']}{default} (env: {variable(name)})"
 

@@ -53,7 +53,7 @@ _BUCKET = Bucket(name="things", raw_queries_allowed=True)
 
 
 def query_string(data: bytes) -> None:
-    """A query string is refused, or answered; and what is answered can be written as JSON and CSV."""
+    """A query string is refused, or answered; what is answered can be written as JSON and CSV."""
     storage = _filled()
     try:
         asked = parse_query(data, timezone="Europe/London", now=_NOW, most_rows=1_000)

@@ -10,17 +10,25 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
+import anyio
 import msgspec
 import zstandard
 from starlette.requests import Request
 
 from backdrop.answer import MOST_ROWS
 from backdrop.domain.values import INT64_MAX, INT64_MIN
-from backdrop.errors import BodyTooLarge, InvalidBody, Problem, UnsupportedMediaType
+from backdrop.errors import (
+    BodyTooLarge,
+    ClientTooSlow,
+    InvalidBody,
+    InvalidRecords,
+    Problem,
+    UnsupportedMediaType,
+)
 
 MIB = 2**20
 
@@ -33,16 +41,27 @@ _OBJECT_EXPECTED = "one JSON object"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How many bytes a body may have, as it is sent and once it is unpacked, and a file that is
-    uploaded; how many rows an answer of groups, periods without records included; how many queries
-    and writes of records run at once, how many more queries wait for that, and for how long one may
-    run (None: for as long as it takes); how many bytes of answers are cached; and how many requests
-    a second one token, and one address, may send (0: any number).
+    """What a request may take.
+
+    How many bytes a body may have, as it is sent and once it is unpacked, and a file that is
+    uploaded; how many times as large as sent it may be unpacked (0: any number); how many records a
+    batch may have; how many seconds a body may take to arrive, and, after `BODY_GRACE`, how many
+    bytes of it must come a second; how many seconds a client may take for a streamed answer, which
+    holds a snapshot of the store; how many rows an answer of groups may have, periods without
+    records included; how many queries and writes of records run at once, how many more queries wait
+    for that, and for how long one may run (None: for as long as it takes); how many bytes of
+    answers are cached; and how many requests a second one token, and one address, may send (0: any
+    number).
     """
 
     body_as_sent: int = 32 * MIB
     body_unpacked: int = 64 * MIB
+    times_unpacked: int = 0
     upload: int = 50 * MIB
+    records: int = 2_000_000
+    body_seconds: float = 600
+    bytes_a_second: int = 1024
+    answer_seconds: float = 3_600
     most_rows: int = MOST_ROWS
     readers: int = 16
     waiting_queries: int = 1_000
@@ -70,33 +89,60 @@ async def read_records_body(request: Request, limits: Limits) -> SentBody:
     """
     refuse_other_content(request.headers.get("content-type"))
     encoding = content_encoding(request.headers.get("content-encoding"))
-    return SentBody(await _read(request, limits.body_as_sent), encoding)
+    return SentBody(await _read(request, limits), encoding)
 
 
 async def read_settings_body(request: Request, limits: Limits) -> SentBody:
     """The body of a request that may have none: only one that is there must be JSON."""
     encoding = content_encoding(request.headers.get("content-encoding"))
-    sent = await _read(request, limits.body_as_sent)
+    sent = await _read(request, limits)
     if sent:
         refuse_other_content(request.headers.get("content-type"))
     return SentBody(sent, encoding)
 
 
-async def _read(request: Request, most: int) -> bytes:
+async def _read(request: Request, limits: Limits) -> bytes:
+    most = limits.body_as_sent
     length = request.headers.get("content-length", "")
     if length.isdecimal() and (len(length) > 18 or int(length) > most):
-        raise _too_large(most, "as sent")
+        raise _too_large(most, "as sent", "max_body")
     parts, size = [], 0
-    async for part in request.stream():
+    async for part in arriving(request, limits):
         size += len(part)
         if size > most:
-            raise _too_large(most, "as sent")
+            raise _too_large(most, "as sent", "max_body")
         parts.append(part)
     return b"".join(parts)
 
 
-def _too_large(most: int, how: str) -> BodyTooLarge:
-    return BodyTooLarge(f"the body has more than {most:,} bytes {how}: send it in smaller batches")
+BODY_GRACE = 30.0
+"""Seconds for which a body may come as slowly as it likes."""
+
+
+async def arriving(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:
+    """The parts of the body as they come. Raises ClientTooSlow past the limits on that."""
+    parts, size, begun = request.stream(), 0, anyio.current_time()
+    while True:
+        slowest = BODY_GRACE + size / limits.bytes_a_second
+        deadline = begun + min(limits.body_seconds, slowest)
+        with anyio.CancelScope(deadline=deadline) as scope:
+            part = await anext(parts, None)
+        if scope.cancelled_caught:
+            if slowest < limits.body_seconds:
+                limit = f"fewer than {limits.bytes_a_second:,} bytes a second came (min_body_rate)"
+            else:
+                limit = f"it took {limits.body_seconds:g} seconds (max_body_seconds)"
+            raise ClientTooSlow(f"the body did not arrive in time: {limit}")
+        if part is None:
+            return
+        size += len(part)
+        yield part
+
+
+def _too_large(most: int, how: str, setting: str) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"the body has more than {most:,} bytes {how} ({setting}): send it in smaller batches"
+    )
 
 
 def refuse_other_content(content_type: str | None) -> None:
@@ -137,25 +183,51 @@ def unpack(body: SentBody, limits: Limits) -> bytes:
     """
     if body.encoding == "identity" or not body.data:
         if len(body.data) > limits.body_unpacked:
-            raise _too_large(limits.body_unpacked, "unpacked")
+            raise _too_large(limits.body_unpacked, "unpacked", "max_unpacked")
         return body.data
-    unpacked = _ungzip if body.encoding == "gzip" else _unzstd
+    most_kept = _OFTEN * len(body.data)
     parts, size = [], 0
-    try:
-        for part in unpacked(memoryview(body.data), limits.body_unpacked):
-            size += len(part)
-            if size > limits.body_unpacked:
-                raise _too_large(limits.body_unpacked, "unpacked")
+    for part in _unpacked(body, limits):
+        size += len(part)
+        if size <= most_kept:
             parts.append(part)
+        elif parts:
+            parts.clear()
+    return b"".join(parts if size <= most_kept else _unpacked(body, limits))
+
+
+_OFTEN = 20
+"""What unpacks to more times its size may be made to: it is counted first, and not kept."""
+
+
+def _unpacked(body: SentBody, limits: Limits) -> Iterator[bytes]:
+    most, sent = limits.body_unpacked, len(body.data)
+    most_steps = sent // _SMALL_STEP_IN + most // _STEP_OUT + _MOST_MEMBERS
+    size = 0
+    try:
+        for step, part in enumerate(_UNPACKERS[body.encoding](memoryview(body.data), most)):
+            size += len(part)
+            if step > most_steps:
+                raise BodyTooLarge(f"the body is packed in more than {_MOST_MEMBERS:,} pieces")
+            if size > most:
+                raise _too_large(most, "unpacked", "max_unpacked")
+            if 0 < limits.times_unpacked * sent < size:
+                raise BodyTooLarge(
+                    f"the body unpacks to more than {limits.times_unpacked:,} times what was sent "
+                    "(max_unpacking): send it as it is"
+                )
+            yield part
     except (zlib.error, zstandard.ZstdError) as error:
         raise InvalidBody(f"the body is not whole {body.encoding} data: {error}") from None
     except EOFError:
         raise InvalidBody(f"the body's {body.encoding} data ends too early") from None
-    return b"".join(parts)
 
 
 _STEP_IN = 16 * 1024
 _STEP_OUT = MIB
+_SMALL_STEP_IN = 512
+_MOST_MEMBERS = 100_000
+"""Members, or frames, may hold nothing, and still take time."""
 
 
 def _ungzip(data: memoryview, _most: int) -> Iterator[bytes]:
@@ -177,34 +249,63 @@ def _unzstd(data: memoryview, most: int) -> Iterator[bytes]:
     """The bytes of all the frames. A block of 4 bytes can hold 128 KiB, so the steps in are small:
     one gives 16 MiB at the most.
     """
-    step_size, place = 512, 0
+    place = 0
     unpacker = zstandard.ZstdDecompressor(max_window_size=max(most, 8 * MIB))
     while place < len(data):
         frame = unpacker.decompressobj()
         while not frame.eof:
-            step = data[place : place + step_size]
+            step = data[place : place + _SMALL_STEP_IN]
             if not step:
                 raise EOFError
             yield frame.decompress(step)
             place += len(step) - len(frame.unused_data)
 
 
+_UNPACKERS: Mapping[Encoding, Callable[[memoryview, int], Iterator[bytes]]] = {
+    "gzip": _ungzip,
+    "zstd": _unzstd,
+}
+
+
 # -- decoding ---------------------------------------------------------------------------------
 
 
-def parse_rows(data: bytes) -> list[Any]:
+def parse_rows(data: bytes, *, most: int = 2_000_000) -> list[Any]:
     """The raw rows of a body: an array's items, or one object as an array of one.
+
+    Raises InvalidRecords for more than `most`, before any is made.
 
     What `parse_records` names by index and field (NaN, numbers past their range, halves of
     surrogate pairs) passes, and is sure to be refused there; anything else that is not JSON raises
     InvalidBody.
     """
+    if _brackets(data) > most + 1 and _brackets(_strings.sub(b"", data)) > most + 1:
+        raise _too_many_records(most)
     value = _decode(data, _ROWS_EXPECTED, lenient=True)
     if isinstance(value, dict):
         return [value]
+    if isinstance(value, list) and len(value) > most:
+        raise _too_many_records(most)
     if isinstance(value, list):
         return value
     raise InvalidBody(f"the body must be {_ROWS_EXPECTED}")
+
+
+def _brackets(data: bytes) -> int:
+    """How many objects and lists begin, those that stand in strings included."""
+    return data.count(b"{") + data.count(b"[")
+
+
+_strings = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+"""Also one that has no end: to look for it again from each quote within would take for ever."""
+
+
+def _too_many_records(most: int) -> InvalidRecords:
+    return InvalidRecords(
+        f"nothing was stored: the batch has more than {most:,} records (max_records): send it in "
+        "smaller ones",
+        code="batch_too_large",
+    )
 
 
 def parse_row(data: bytes) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 from backdrop.answer import Rows
 from backdrop.domain.times import format_instant
 from backdrop.domain.values import TIME_FIELDS
+from backdrop.errors import ClientTooSlow
 from backdrop.storage.port import Reading
 
 Pages: TypeAlias = AbstractContextManager[Reading]
@@ -109,14 +110,19 @@ def _cell(value: Any) -> Any:
 
 
 def rows_answer(
-    pages: Pages, form_of: Callable[[Sequence[str]], Form], headers: Mapping[str, str]
+    pages: Pages,
+    form_of: Callable[[Sequence[str]], Form],
+    headers: Mapping[str, str],
+    *,
+    most_seconds: float,
 ) -> Response:
     """The answer that holds all the pages; to be called in a worker thread.
 
     `form_of` takes the rows' fields, as far as the reading was asked for them.
 
     `pages` is entered here, and what that raises is raised. An answer of one page is complete at
-    once; one of more streams, so that no more than two pages of it are ever held.
+    once; one of more streams, so that no more than two pages of it are ever held, and is broken off
+    after `most_seconds`: it holds a snapshot of the store.
     """
     with ExitStack() as stack:
         reading = stack.enter_context(pages)
@@ -126,7 +132,7 @@ def rows_answer(
             body = form.before + form.encode(first) + form.after
             return Response(body, headers=headers, media_type=form.media_type)
         chunks = _Chunks(chain((first, second), reading), form, stack)
-        return StreamedAnswer(form, chunks, headers)
+        return StreamedAnswer(form, chunks, headers, most_seconds)
 
 
 class _Chunks:
@@ -157,12 +163,14 @@ class StreamedAnswer(Response):
     However it ends, also where the client leaves, the reading is left.
     """
 
-    def __init__(self, form: Form, chunks: _Chunks, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, form: Form, chunks: _Chunks, headers: Mapping[str, str], most_seconds: float
+    ) -> None:
         self.status_code = 200
         self.media_type = form.media_type
         self.background = None
         self.init_headers(headers)
-        self._form, self._chunks = form, chunks
+        self._form, self._chunks, self._most_seconds = form, chunks, most_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         error: BaseException | None = None
@@ -170,7 +178,10 @@ class StreamedAnswer(Response):
             async with anyio.create_task_group() as group:
                 group.start_soon(_cancel_when_gone, receive, group.cancel_scope)
                 try:
-                    await self._send(scope, send)
+                    with anyio.fail_after(self._most_seconds):
+                        await self._send(scope, send)
+                except TimeoutError:
+                    error = ClientTooSlow("the client did not take the answer in time")
                 except Exception as caught:  # noqa: BLE001  (raised below, out of the task group)
                     error = caught
                 group.cancel_scope.cancel()
@@ -186,7 +197,7 @@ class StreamedAnswer(Response):
         )
         separator = self._form.before
         while scope["method"] != "HEAD" and (chunk := await run_sync(self._chunks.next)):
-            with anyio.fail_after(SECONDS_A_CHUNK):  # a reader that stops holds a snapshot open
+            with anyio.fail_after(SECONDS_A_CHUNK):
                 await send(
                     {"type": "http.response.body", "body": separator + chunk, "more_body": True}
                 )

@@ -12,6 +12,7 @@ from backdrop.errors import (
     CODES,
     BackdropError,
     BodyTooLarge,
+    ClientTooSlow,
     Conflict,
     Forbidden,
     InvalidRecords,
@@ -21,6 +22,7 @@ from backdrop.errors import (
     NotFound,
     ProviderFailed,
     ProviderTimedOut,
+    QueryTooLarge,
     QueryTooSlow,
     SignInRefused,
     StorageUnavailable,
@@ -36,6 +38,7 @@ STATUSES: Mapping[type[BackdropError], int] = {
     SignInRefused: 403,
     NotFound: 404,
     MethodNotAllowed: 405,
+    ClientTooSlow: 408,
     Conflict: 409,
     BodyTooLarge: 413,
     UnsupportedMediaType: 415,
@@ -43,6 +46,7 @@ STATUSES: Mapping[type[BackdropError], int] = {
     ProviderFailed: 502,
     TooManyRequests: 429,
     QueryTooSlow: 503,
+    QueryTooLarge: 503,
     StorageUnavailable: 503,
     ProviderTimedOut: 504,
 }
@@ -76,7 +80,9 @@ def error_headers(error: Exception) -> dict[str, str]:
         return {"WWW-Authenticate": "Bearer"}
     if isinstance(error, MethodNotAllowed):
         return {"Allow": ", ".join(error.allowed)}
-    if isinstance(error, (StorageUnavailable, QueryTooSlow)):
+    if isinstance(error, ClientTooSlow):
+        return {"Connection": "close"}  # the rest of the body is not waited for
+    if isinstance(error, (StorageUnavailable, QueryTooSlow, QueryTooLarge)):
         return {"Retry-After": str(RETRY_AFTER_SECONDS)}
     if isinstance(error, TooManyRequests):
         return {"Retry-After": str(error.retry_after)}

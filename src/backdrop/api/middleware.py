@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backdrop.api.errors import status_of
-from backdrop.errors import QueryTooSlow, StorageUnavailable
+from backdrop.errors import ClientTooSlow, QueryTooLarge, QueryTooSlow, StorageUnavailable
 from backdrop.observe import Observe, RequestAnswered, ServerFault, StoreAway
 
 _is_request_id = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
@@ -163,11 +163,15 @@ class ErrorAnswers:
             if isinstance(error, StorageUnavailable) and not begun:
                 reason = str(error.__cause__ or error)[:_MOST_OF_A_REASON]
                 self._observe(StoreAway(request_id=request_id, reason=reason))
-            elif begun or (status_of(error) >= 500 and not isinstance(error, QueryTooSlow)):
+            elif not isinstance(error, _NOBODYS_FAULT) and (begun or status_of(error) >= 500):
                 self._observe(ServerFault(request_id=request_id, exception=error))
             if begun:
                 raise
             await self._answer(scope, error, request_id)(scope, receive, send)
+
+
+_NOBODYS_FAULT = (QueryTooSlow, QueryTooLarge, ClientTooSlow)
+"""What came to its limit: the log line of the request is enough."""
 
 
 def _with_headers(message: Message, headers: RawHeaders) -> Message:

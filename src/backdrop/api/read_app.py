@@ -44,7 +44,10 @@ async def get_bucket(request: Request, site: Site) -> Response:
 def _refuse_past_the_queue(site: Site) -> None:
     running, most = site.readers.statistics(), site.limits.waiting_queries
     if running.borrowed_tokens >= running.total_tokens and running.tasks_waiting >= most:
-        message = f"{site.limits.readers:,} queries run here and {most:,} wait: no more may"
+        message = (
+            f"{site.limits.readers:,} queries run here (max_queries) and {most:,} wait "
+            "(max_waiting): no more may"
+        )
         raise TooManyRequests(message, code="too_many_queries")
 
 
@@ -122,7 +125,7 @@ def _computed(
             return _counted(csv_form(sorted(fields)), traced)
         return _counted(json_form(None if bucket.published else UNPUBLISHED), traced)
 
-    return rows_answer(pages, form_of, headers)
+    return rows_answer(pages, form_of, headers, most_seconds=site.limits.answer_seconds)
 
 
 def _counted(form: Form, traced: Trace) -> Form:

@@ -60,7 +60,8 @@ class Throttled:
                 wait = self._buckets.take(name)
                 if wait:
                     raise TooManyRequests(
-                        f"{whose} may send {self._a_second} requests a second",
+                        f"{whose} may send {self._a_second} requests a second "
+                        "(max_requests_a_second)",
                         retry_after=math.ceil(wait),
                     )
         await self._app(scope, receive, send)

@@ -34,7 +34,12 @@ async def _store(request: Request, site: Site, *, replace: bool) -> Response:
         data = unpack(body, site.limits)
         write = once(request, key, data, now=site.now())
         return earlier(site.storage, bucket, write) or ingest(
-            site.storage, bucket, parse_rows(data), replace=replace, by=by, once=write
+            site.storage,
+            bucket,
+            parse_rows(data, most=site.limits.records),
+            replace=replace,
+            by=by,
+            once=write,
         )
 
     return _answer(await run_sync(store, limiter=site.writers), request)

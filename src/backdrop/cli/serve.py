@@ -31,18 +31,25 @@ from backdrop.workers import STOP, run_workers
 
 _SERVER = (
     *("host", "port", "store", "workers", "stop_seconds"),
-    *("metrics", "metrics_token", "max_requests_a_second"),
+    *("metrics", "metrics_token", "max_requests_a_second", "max_header_seconds"),
+    *("max_body_seconds", "min_body_rate"),
 )
-_READING = ("max_rows", "max_cached", "max_queries", "max_waiting", "max_query_seconds")
+_READING = (
+    *("max_rows", "max_cached", "max_queries", "max_waiting", "max_query_seconds"),
+    "max_answer_seconds",
+)
+_ENGINE = ("max_engine_memory", "max_engine_files")
+"""Of an engine within the process, which `serve` alone can have."""
 _WRITING = (
     *("admin_token", "audit_days", "max_body", "max_unpacked", "max_upload", "read_url"),
+    *("max_unpacking", "max_records", "max_writes"),
     *SIGN_IN,
 )
 _DEFAULT_PORTS = {"both": 3038, "read": 3038, "write": 3039}
 _FORCED = 130
 
 
-@takes_settings(*_SERVER, *_READING, *_WRITING, "demo")
+@takes_settings(*_SERVER, *_READING, *_WRITING, *_ENGINE, "demo")
 def serve(settings: Settings) -> None:
     """Run both APIs and the pages on one port.
 
@@ -85,7 +92,7 @@ def _serve(settings: Settings, apis: Apis) -> None:
         ) -> bool:
             say = _say if number == 0 else _say_nothing
             try:
-                with closing(opener(settings.store, say=say)()) as storage:
+                with closing(_opener(settings, say)()) as storage:
                     if test_token is not None and number == 0:
                         demo.fill(storage, test_token=test_token.reveal())
                     if link is not None and number == 0:
@@ -98,8 +105,14 @@ def _serve(settings: Settings, apis: Apis) -> None:
                         sign_in,
                         worker=None if settings.workers == 1 else number,
                     )
-                    seconds = settings.stop_seconds
-                    return run(app, listener, stop_seconds=seconds, on_ready=on_ready, **more)
+                    return run(
+                        app,
+                        listener,
+                        stop_seconds=settings.stop_seconds,
+                        header_seconds=settings.max_header_seconds,
+                        on_ready=on_ready,
+                        **more,
+                    )
             except BackdropError as error:
                 raise CannotStart(error.message) from error
 
@@ -120,6 +133,15 @@ def _serve(settings: Settings, apis: Apis) -> None:
             raise Stop(str(error)) from error
     if not clean:
         raise typer.Exit(_FORCED)
+
+
+def _opener(settings: Settings, say: Callable[[str], None]) -> Callable[[], Storage]:
+    return opener(
+        settings.store,
+        say=say,
+        engine_memory=settings.max_engine_memory,
+        engine_files=settings.max_engine_files,
+    )
 
 
 def _app(
@@ -146,6 +168,12 @@ def _app(
             waiting_queries=settings.max_waiting,
             query_seconds=settings.max_query_seconds,
             requests_a_second=settings.max_requests_a_second,
+            times_unpacked=settings.max_unpacking,
+            records=settings.max_records,
+            body_seconds=settings.max_body_seconds,
+            bytes_a_second=settings.min_body_rate,
+            answer_seconds=settings.max_answer_seconds,
+            writers=settings.max_writes,
         ),
         sign_in=sign_in,
         audited_for=timedelta(days=settings.audit_days),

@@ -49,10 +49,17 @@ def open_storage(url: str) -> Storage:
     return opener(url)()
 
 
-def opener(url: str, *, say: Callable[[str], None] = lambda _: None) -> Callable[[], Storage]:
+def opener(
+    url: str,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    engine_memory: int | None = None,
+    engine_files: int = 10 * 2**30,
+) -> Callable[[], Storage]:
     """What opens the store that the URL names. Raises InvalidRequest, before anything is opened.
 
-    `say` is told, for people, what has to be waited for then.
+    `say` is told, for people, what has to be waited for then. `engine_memory` and `engine_files`
+    are the bytes that an engine within this process may take.
     """
     if url == "memory:":
         from backdrop.storage.memory import MemoryStorage
@@ -61,8 +68,10 @@ def opener(url: str, *, say: Callable[[str], None] = lambda _: None) -> Callable
     path = duckdb_path(url)
     if path is not None:
         from backdrop.storage.duckdb.engine import DuckDBStorage
+        from backdrop.storage.duckdb.opening import Room
 
-        return partial(DuckDBStorage, path)
+        room = Room(memory=engine_memory, files=engine_files)
+        return partial(DuckDBStorage, path, room=room)
     if is_mongodb(url):
         from backdrop.storage.mongodb.engine import MongoDBStorage
 

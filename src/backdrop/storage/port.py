@@ -25,7 +25,7 @@ from backdrop.domain.shape import Groups
 from backdrop.domain.table import Records
 from backdrop.domain.token import Token
 from backdrop.domain.values import MOST_FIELDS, Record
-from backdrop.errors import InvalidQuery, InvalidRecords, Problem, QueryTooSlow
+from backdrop.errors import InvalidQuery, InvalidRecords, Problem, QueryTooLarge, QueryTooSlow
 
 RECORDS_A_PAGE = 2_000
 """About how many records `Storage.records` hands out at once."""
@@ -317,8 +317,15 @@ def address_taken(bucket: Bucket, other: Bucket) -> str:
 
 def query_too_slow(most_seconds: float) -> QueryTooSlow:
     return QueryTooSlow(
-        f"the query took longer than the {most_seconds:g} seconds that it may take: ask for a "
-        "shorter range, or fewer groups"
+        f"the query took longer than the {most_seconds:g} seconds that it may take "
+        "(max_query_seconds): ask for a shorter range, or fewer groups"
+    )
+
+
+def query_too_large() -> QueryTooLarge:
+    return QueryTooLarge(
+        "the query took more memory than there is for all of them (max_engine_memory), or more "
+        "temporary files (max_engine_files): ask for a shorter range, or fewer groups"
     )
 
 
@@ -360,7 +367,7 @@ def not_a_number(field: str) -> InvalidQuery:
 def too_many_rows(most_rows: int) -> InvalidQuery:
     """The error of an answer past the bound on its rows."""
     message = (
-        f"the answer would have more than {most_rows:,} rows, periods without records included: "
-        "ask for a shorter range, longer periods, or fewer groups"
+        f"the answer would have more than {most_rows:,} rows (max_rows), periods without records "
+        "included: ask for a shorter range, longer periods, or fewer groups"
     )
     return InvalidQuery(message, code="too_many_rows")

@@ -356,7 +356,7 @@ def _admin_and_bucket(request: Request, site: Site) -> tuple[Visitor, Bucket]:
 async def _sent(request: Request, site: Site) -> tuple[Visitor, FormData]:
     """The admin who sends a form of their own, and the form."""
     visitor = await run_sync(require_admin_visitor, request, site)
-    form = await read_form(request)
+    form = await read_form(request, limits=site.limits)
     visitor.require_form_token(form.get("form_token"))
     return visitor, form
 

@@ -9,6 +9,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from backdrop.api.body import Limits, arriving
 from backdrop.errors import BodyTooLarge, InvalidBody
 
 MOST_FIELDS_BYTES = 256 * 2**10
@@ -20,17 +21,21 @@ _UTF8 = (b"utf-8", b"utf8")
 
 
 async def read_form(
-    request: Request, *, most_bytes: int = MOST_FIELDS_BYTES, most_files: int = 0
+    request: Request,
+    *,
+    most_bytes: int = MOST_FIELDS_BYTES,
+    most_files: int = 0,
+    limits: Limits | None = None,
 ) -> FormData:
     """The form's fields and files. Whoever asks for files closes it.
 
     What is too large is read to its end, and not kept: a browser shows no answer before that.
-    Raises BodyTooLarge, or InvalidBody for what is no form.
+    Raises BodyTooLarge, ClientTooSlow, or InvalidBody for what is no form.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
     if options.get(b"charset", b"utf-8").lower() not in _UTF8:
         raise InvalidBody("this form can't be read: its charset must be UTF-8")
-    stream = _bounded(request, most_bytes)
+    stream = _bounded(request, most_bytes, limits or Limits())
     try:
         if kind == b"multipart/form-data":
             parser = MultiPartParser(
@@ -65,9 +70,11 @@ def text_of(form: FormData, name: str) -> str:
     return found.strip() if isinstance(found, str) else ""
 
 
-async def _bounded(request: Request, most_bytes: int) -> AsyncGenerator[bytes, None]:
+async def _bounded(
+    request: Request, most_bytes: int, limits: Limits
+) -> AsyncGenerator[bytes, None]:
     size = 0
-    async for part in request.stream():
+    async for part in arriving(request, limits):
         size += len(part)
         if size <= most_bytes:
             yield part

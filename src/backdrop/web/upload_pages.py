@@ -45,7 +45,7 @@ async def post_upload(request: Request, site: Site) -> Response:
     """The first step, with `file`, or the second, with `upload`."""
     visitor, bucket = await run_sync(visitor_of_bucket, request, site)
     most = site.limits.upload + MOST_FIELDS_BYTES
-    form = await read_form(request, most_bytes=most, most_files=1)
+    form = await read_form(request, most_bytes=most, most_files=1, limits=site.limits)
     try:
         visitor.require_form_token(form.get("form_token"))
         if "upload" in form:

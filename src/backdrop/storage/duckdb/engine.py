@@ -34,7 +34,7 @@ from backdrop.storage.duckdb.deadlines import Deadlines
 from backdrop.storage.duckdb.done import DoneWrites
 from backdrop.storage.duckdb.groups import no_groups, to_groups
 from backdrop.storage.duckdb.known_ids import IdsByTable
-from backdrop.storage.duckdb.opening import open_file
+from backdrop.storage.duckdb.opening import Room, open_file
 from backdrop.storage.duckdb.slices import cuts, select_sample, select_slices, tiers
 from backdrop.storage.duckdb.sql import (
     Statement,
@@ -58,6 +58,7 @@ from backdrop.storage.port import (
     Reading,
     Restore,
     not_found,
+    query_too_large,
     too_many_rows,
 )
 
@@ -69,12 +70,14 @@ def _driver_errors() -> Iterator[None]:
     """No exception of the driver leaves the engine."""
     try:
         yield
+    except duckdb.OutOfMemoryException:
+        raise query_too_large() from None
     except duckdb.Error as error:
         raise StorageUnavailable("the store does not answer") from error
 
 
 class DuckDBStorage:
-    """A store in one DuckDB file, which this process alone may have open.
+    """A store in one DuckDB file, which this process alone may have open, with `room` for its work.
 
     `sorted_at_once`: about how many records a reading sorts in memory at a time.
     Raises StorageUnavailable where the file can't be opened, with the reason in its message.
@@ -88,10 +91,11 @@ class DuckDBStorage:
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         sorted_at_once: int = 50_000,
+        room: Room = Room(),  # noqa: B008  frozen
     ) -> None:
         self._clock = clock
         self._sorted_at_once = sorted_at_once
-        self._connection = open_file(path)
+        self._connection = open_file(path, room)
         self._cursors: LifoQueue[duckdb.DuckDBPyConnection] = LifoQueue()
         with _driver_errors():
             self._state = read_state(self._connection)
@@ -379,8 +383,10 @@ class DuckDBStorage:
                 transaction.note(act)
             return result
 
-        with _driver_errors():
+        try:
             return self._writer.do(done)
+        except duckdb.Error as error:
+            raise StorageUnavailable("the store does not answer") from error
 
     def _begin(self) -> Transaction:
         return Transaction(

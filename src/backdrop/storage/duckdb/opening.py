@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -18,12 +19,26 @@ from backdrop.storage.duckdb.catalogue import (
 )
 
 
-def open_file(path: Path) -> duckdb.DuckDBPyConnection:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """Bytes that the engine may take, all queries together.
+
+    `memory`: None for four fifths of the machine's. `files`: temporary ones beside the store, for
+    what a query sorts or groups past that.
+    """
+
+    memory: int | None = None
+    files: int = 10 * 2**30
+
+
+def open_file(path: Path, room: Room) -> duckdb.DuckDBPyConnection:
     """The file's connection. Raises StorageUnavailable, with the reason in its message."""
     if not path.parent.is_dir():
         raise StorageUnavailable(f"can't open {path}: there is no folder {path.parent}")
     try:
         connection = duckdb.connect(str(path), config=_CONFIG)
+        _remove_left_over_files(connection)  # nobody else has the file open, so they are no one's
+        _set_up(connection, room)
         tables = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
         if not tables:
             connection.begin()
@@ -46,6 +61,24 @@ def open_file(path: Path) -> duckdb.DuckDBPyConnection:
     except duckdb.Error as error:
         raise StorageUnavailable(f"can't open {path}: {_reason(error)}") from error
     return connection
+
+
+def _set_up(connection: duckdb.DuckDBPyConnection, room: Room) -> None:
+    """Bound what the engine takes, and lock all settings.
+
+    Given with `_CONFIG`, the bound on temporary files would be shown, but not be held.
+    """
+    if room.memory is not None:
+        connection.execute(f"SET memory_limit = '{room.memory} bytes'")
+    connection.execute(f"SET max_temp_directory_size = '{room.files} bytes'")
+    connection.execute("SET lock_configuration = true")
+
+
+def _remove_left_over_files(connection: duckdb.DuckDBPyConnection) -> None:
+    """Remove the temporary files of a process that was killed."""
+    (folder,) = connection.execute("SELECT current_setting('temp_directory')").fetchall()[0]
+    for file in Path(folder).glob("duckdb_temp_*"):
+        file.unlink(missing_ok=True)
 
 
 def _drop_left_over(connection: duckdb.DuckDBPyConnection) -> None:
@@ -78,5 +111,4 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "python_enable_replacements": False,
-    "lock_configuration": True,
 }
