@@ -23,7 +23,7 @@ from backdrop.api.caching import AnswerCache
 from backdrop.api.describe import described
 from backdrop.api.errors import error_answer
 from backdrop.api.metrics import MetricsWish, measuring
-from backdrop.api.middleware import Cors, ErrorAnswers, Observed
+from backdrop.api.middleware import Cors, ErrorAnswers, Observed, Unambiguous
 from backdrop.api.routes import Resources, Site, merge, serve
 from backdrop.api.throttle import Throttled
 from backdrop.domain.token import hash_token
@@ -128,7 +128,7 @@ def create_app(
     routed = serve(resources, site, lifespan=lifespan)
     if limits.requests_a_second:
         routed = Throttled(routed, a_second=limits.requests_a_second, clock=now)
-    answered = ErrorAnswers(routed, answer=answer, observe=observe)
+    answered = ErrorAnswers(Unambiguous(routed), answer=answer, observe=observe)
     open_to_pages = Cors(answered, applies=_CORS_APPLIES[apis])
     return Observed(open_to_pages, observe=observe)
 

@@ -2,6 +2,7 @@
 
     BackdropError                 code, message, problems
     ├── InvalidRequest            what was sent can't be understood or used
+    │   ├── AmbiguousRequest      headers that others on its way may understand otherwise
     │   ├── InvalidRecords        records break the rules of fields, values, times, ids or schema
     │   ├── InvalidQuery          parameters of a GET
     │   ├── InvalidSettings       settings of a bucket, a token or a user
@@ -59,6 +60,8 @@ CODES: Mapping[str, str] = {
     "go on after `Retry-After`.",
     "internal_error": "A fault of the server: report it with the answer's `request_id`.",
     "invalid_request": "What was asked for can't be understood: see what the message expects.",
+    "ambiguous_request": "The headers say twice, or in two ways, where the request ends or whom it "
+    "is for: send one `Host`, and one of `Content-Length` and `Transfer-Encoding: chunked`.",
     # writes that are sent again
     "invalid_idempotency_key": "The header `Idempotency-Key` is not what it takes: send 1 to 255 "
     "printable ASCII characters in quotes, such as a UUID, once.",
@@ -204,6 +207,10 @@ class BackdropError(Exception):
 
 class InvalidRequest(BackdropError):
     default_code = "invalid_request"
+
+
+class AmbiguousRequest(InvalidRequest):
+    default_code = "ambiguous_request"
 
 
 class InvalidRecords(InvalidRequest):

@@ -164,7 +164,8 @@ def test_queries_past_the_queue_are_refused(waiting: int) -> None:
                 refused = await client.get("/things?group_by=zz")
                 assert (refused.status_code, codes(refused)) == (429, ["too_many_queries"])
                 assert refused.headers["Retry-After"] == "1"
-                assert f"1 queries run here and {waiting} wait" in refused.json()["message"]
+                message = f"1 queries run here (max_queries) and {waiting} wait (max_waiting)"
+                assert message in refused.json()["message"]
                 assert (await client.get("/_status")).status_code == 200
                 storage.let_go.set()
             assert (await client.get("/things?group_by=zz")).status_code == 200

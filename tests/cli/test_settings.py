@@ -40,6 +40,7 @@ def test_the_file_is_named_or_in_the_working_folder(
 def test_every_setting_comes_from_each_place(tmp_path: Path) -> None:
     samples: dict[str, object] = {
         **{name: 7 for name, one in FIELDS.items() if type(one.default) is int},
+        "max_engine_memory": 7,
         "host": "h",
         "port": 5,
         "store": "memory:",

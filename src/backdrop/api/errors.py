@@ -10,6 +10,7 @@ from starlette.responses import Response
 from backdrop.api.encode import json_answer
 from backdrop.errors import (
     CODES,
+    AmbiguousRequest,
     BackdropError,
     BodyTooLarge,
     ClientTooSlow,
@@ -80,8 +81,8 @@ def error_headers(error: Exception) -> dict[str, str]:
         return {"WWW-Authenticate": "Bearer"}
     if isinstance(error, MethodNotAllowed):
         return {"Allow": ", ".join(error.allowed)}
-    if isinstance(error, ClientTooSlow):
-        return {"Connection": "close"}  # the rest of the body is not waited for
+    if isinstance(error, (ClientTooSlow, AmbiguousRequest)):
+        return {"Connection": "close"}  # where the next request begins is not known
     if isinstance(error, (StorageUnavailable, QueryTooSlow, QueryTooLarge)):
         return {"Retry-After": str(RETRY_AFTER_SECONDS)}
     if isinstance(error, TooManyRequests):

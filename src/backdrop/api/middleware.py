@@ -14,7 +14,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backdrop.api.errors import status_of
-from backdrop.errors import ClientTooSlow, QueryTooLarge, QueryTooSlow, StorageUnavailable
+from backdrop.errors import (
+    AmbiguousRequest,
+    ClientTooSlow,
+    QueryTooLarge,
+    QueryTooSlow,
+    StorageUnavailable,
+)
 from backdrop.observe import Observe, RequestAnswered, ServerFault, StoreAway
 
 _is_request_id = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
@@ -168,6 +174,31 @@ class ErrorAnswers:
             if begun:
                 raise
             await self._answer(scope, error, request_id)(scope, receive, send)
+
+
+class Unambiguous:
+    """Raises AmbiguousRequest, for `ErrorAnswers`, where a proxy may have seen another request.
+
+    RFC 9112, 3.2 and 6.1-6.3: the server alone would take one of two lengths, or hosts, and what
+    stands in front of it the other, which lets one client's request begin another's.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            codings = [one.lower() for one in headers.getlist("transfer-encoding")]
+            lengths = headers.getlist("content-length")
+            if len(codings) + len(lengths) > 1 or codings not in ([], ["chunked"]):
+                raise AmbiguousRequest(
+                    "where this request ends is not clear: expected one Content-Length, or "
+                    "Transfer-Encoding: chunked"
+                )
+            if len(headers.getlist("host")) > 1:
+                raise AmbiguousRequest("whom this request is for is not clear: expected one Host")
+        await self._app(scope, receive, send)
 
 
 _NOBODYS_FAULT = (QueryTooSlow, QueryTooLarge, ClientTooSlow)
