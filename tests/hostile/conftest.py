@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -24,13 +27,29 @@ class Target:
     def token(self) -> str:
         return self.writer["Authorization"].removeprefix("Bearer ")
 
-    def memory(self) -> int:
-        """The bytes that the server's process has in memory now."""
-        with open(f"/proc/{self.server.process.pid}/statm", encoding="ascii") as file:  # noqa: PTH123  of the kernel
-            return int(file.read().split()[1]) * 4096
+    @contextmanager
+    def at_most(self, *, memory: int, seconds: float) -> Iterator[None]:
+        """What happens within takes the server's process no more memory and time of the CPU."""
+        process = Path(f"/proc/{self.server.process.pid}")
+        before = _memory(process, "VmRSS"), _cpu_seconds(process)
+        (process / "clear_refs").write_text("5")  # the peak begins anew
+        yield
+        assert _memory(process, "VmHWM") - before[0] < memory
+        assert _cpu_seconds(process) - before[1] < seconds
 
     def is_well(self) -> bool:
         return httpx2.get(f"{self.server.url}/_status", timeout=30).status_code == 200
+
+
+def _memory(process: Path, name: str) -> int:
+    lines = (process / "status").read_text().splitlines()
+    found = next(line.split() for line in lines if line.startswith(f"{name}:"))
+    return int(found[1]) * 1024
+
+
+def _cpu_seconds(process: Path) -> float:
+    spent = (process / "stat").read_text().rpartition(")")[2].split()
+    return (int(spent[11]) + int(spent[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.fixture(scope="module")

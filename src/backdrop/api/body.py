@@ -45,13 +45,13 @@ class Limits:
 
     How many bytes a body may have, as it is sent and once it is unpacked, and a file that is
     uploaded; how many times as large as sent it may be unpacked (0: any number); how many records a
-    batch may have; how many seconds a body may take to arrive, and, after `BODY_GRACE`, how many
-    bytes of it must come a second; how many seconds a client may take for a streamed answer, which
-    holds a snapshot of the store; how many rows an answer of groups may have, periods without
-    records included; how many queries and writes of records run at once, how many more queries wait
-    for that, and for how long one may run (None: for as long as it takes); how many bytes of
-    answers are cached; and how many requests a second one token, and one address, may send (0: any
-    number).
+    batch may have; how many seconds a body may take to arrive, for how many of them it may come as
+    slowly as it likes, and how many bytes must come a second after those; how many seconds a client
+    may take for a streamed answer, which holds a snapshot of the store; how many rows an answer of
+    groups may have, periods without records included; how many queries and writes of records run at
+    once, how many more queries wait for that, and for how long one may run (None: for as long as it
+    takes); how many bytes of answers are cached; and how many requests a second one token, and one
+    address, may send (0: any number).
     """
 
     body_as_sent: int = 32 * MIB
@@ -60,6 +60,7 @@ class Limits:
     upload: int = 50 * MIB
     records: int = 2_000_000
     body_seconds: float = 600
+    body_grace: float = 30
     bytes_a_second: int = 1024
     answer_seconds: float = 3_600
     most_rows: int = MOST_ROWS
@@ -115,15 +116,11 @@ async def _read(request: Request, limits: Limits) -> bytes:
     return b"".join(parts)
 
 
-BODY_GRACE = 30.0
-"""Seconds for which a body may come as slowly as it likes."""
-
-
 async def arriving(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:
     """The parts of the body as they come. Raises ClientTooSlow past the limits on that."""
     parts, size, begun = request.stream(), 0, anyio.current_time()
     while True:
-        slowest = BODY_GRACE + size / limits.bytes_a_second
+        slowest = limits.body_grace + size / limits.bytes_a_second
         deadline = begun + min(limits.body_seconds, slowest)
         with anyio.CancelScope(deadline=deadline) as scope:
             part = await anext(parts, None)
