@@ -103,6 +103,7 @@ def create_app(
         limits=limits,
         answers=answers,
         readers=readers,
+        streams=CapacityLimiter(limits.streams),
         writers=CapacityLimiter(limits.writers),
         now=now,
         uploads=uploads,

@@ -213,10 +213,14 @@ class Settings:
         ),
     )
     max_answer_seconds: int = field(
-        default=3_600,
+        default=600,
         metadata=_as(
             _whole(1, 86_400), "N", "how long a client may take for an answer that is streamed"
         ),
+    )
+    max_streams: int = field(
+        default=64,
+        metadata=_as(_whole(1, 10**4), "N", "answers of many records that are taken at once"),
     )
     max_writes: int = field(
         default=40,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -243,3 +243,37 @@ def test_a_clock_that_is_set_back_fills_nothing_and_empties_nothing() -> None:
     assert [buckets.take("a"), buckets.take("a")] == [0, 0.5]
     clock.move(0.5)
     assert buckets.take("a") == 0
+
+
+# -- the time of a body ------------------------------------------------------------------------
+
+
+def test_a_byte_now_and_then_is_too_slow(desk: Desk) -> None:
+    """A client that sends one before each limit on silence meets the one on its rate."""
+    writer = desk.make("things")
+    limits = Limits(body_grace=0.2, bytes_a_second=1_000)
+    app = create_app(desk.storage, observe=desk.seen.append, limits=limits)
+
+    async def dripping() -> AsyncIterator[bytes]:
+        for byte in b'[{"aa": 1}]':
+            await anyio.sleep(0.1)
+            yield bytes([byte])
+
+    async def post() -> httpx2.Response:
+        transport = httpx2.ASGITransport(app=app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+            headers = {**writer, "Content-Type": "application/json"}
+            return await client.post("/things", headers=headers, content=dripping())
+
+    answer = anyio.run(post)
+    assert (answer.status_code, codes(answer)) == (408, ["body_too_slow"])
+    assert "1,000 bytes a second" in answer.json()["message"]
+    assert "min_body_rate" in answer.json()["message"]
+    assert desk.storage.state("things").records == 0
+
+
+def test_a_body_may_take_as_long_as_its_rate_allows(desk: Desk) -> None:
+    writer = desk.make("things")
+    limits = Limits(body_grace=60, bytes_a_second=1)
+    client = desk.clients(limits=limits)
+    assert client.post("/things", headers=writer, json=[{"aa": 1}]).status_code == 200

@@ -48,10 +48,10 @@ class Limits:
     batch may have; how many seconds a body may take to arrive, for how many of them it may come as
     slowly as it likes, and how many bytes must come a second after those; how many seconds a client
     may take for a streamed answer, which holds a snapshot of the store; how many rows an answer of
-    groups may have, periods without records included; how many queries and writes of records run at
-    once, how many more queries wait for that, and for how long one may run (None: for as long as it
-    takes); how many bytes of answers are cached; and how many requests a second one token, and one
-    address, may send (0: any number).
+    groups may have, periods without records included; how many queries, writes of records and
+    streamed answers there are at once, how many more queries wait for that, and for how long one
+    may run (None: for as long as it takes); how many bytes of answers are cached; and how many
+    requests a second one token, and one address, may send (0: any number).
     """
 
     body_as_sent: int = 32 * MIB
@@ -62,12 +62,13 @@ class Limits:
     body_seconds: float = 600
     body_grace: float = 30
     bytes_a_second: int = 1024
-    answer_seconds: float = 3_600
+    answer_seconds: float = 600
     most_rows: int = MOST_ROWS
     readers: int = 16
     waiting_queries: int = 1_000
     query_seconds: float | None = 30
     writers: int = 40
+    streams: int = 64
     requests_a_second: int = 0
     cached_answers: int = 64 * MIB
 

@@ -33,8 +33,10 @@ JSON = "application/json"
 CSV = "text/csv; charset=utf-8; header=present"
 UNPUBLISHED = "Warning: this bucket is unpublished, and its records may change"
 
-SECONDS_A_CHUNK = 60.0
-"""How long a client may take for each chunk of a streamed answer before it is broken off."""
+SECONDS_A_PIECE = 60.0
+"""How long a client may take for each piece of a streamed answer before it is broken off."""
+_PIECE = 128 * 1024
+"""Bytes. Before a send waits, several pieces are on their way: large ones would fill the memory."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -160,7 +162,7 @@ class _Chunks:
 class StreamedAnswer(Response):
     """An answer that is encoded page by page, each in a worker thread, as the client takes it.
 
-    However it ends, also where the client leaves, the reading is left.
+    However it ends, also where the client leaves, the reading is left, and `at_end` called.
     """
 
     def __init__(
@@ -171,6 +173,7 @@ class StreamedAnswer(Response):
         self.background = None
         self.init_headers(headers)
         self._form, self._chunks, self._most_seconds = form, chunks, most_seconds
+        self.at_end: Callable[[], object] = lambda: None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         error: BaseException | None = None
@@ -188,6 +191,7 @@ class StreamedAnswer(Response):
         finally:
             with anyio.CancelScope(shield=True):
                 await run_sync(self._chunks.leave, error)
+            self.at_end()
         if error is not None:
             raise error
 
@@ -197,10 +201,11 @@ class StreamedAnswer(Response):
         )
         separator = self._form.before
         while scope["method"] != "HEAD" and (chunk := await run_sync(self._chunks.next)):
-            with anyio.fail_after(SECONDS_A_CHUNK):
-                await send(
-                    {"type": "http.response.body", "body": separator + chunk, "more_body": True}
-                )
+            chunk = separator + chunk
+            for begin in range(0, len(chunk), _PIECE):
+                piece = chunk[begin : begin + _PIECE]
+                with anyio.fail_after(SECONDS_A_PIECE):
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
             separator = self._form.between
         await send({"type": "http.response.body", "body": self._form.after, "more_body": False})
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
+import anyio
 from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette.responses import Response
@@ -38,7 +40,35 @@ async def get_bucket(request: Request, site: Site) -> Response:
     if known is not None:
         return known
     _refuse_past_the_queue(site)
+    if asked.asked.query.is_raw:
+        return await _perhaps_streamed(asked, request, site)
     return await run_sync(_answer, asked, site, trace(request.scope), limiter=site.readers)
+
+
+async def _perhaps_streamed(question: _Question, request: Request, site: Site) -> Response:
+    """The answer, which holds one of the places for streamed ones if it is one, and to its end."""
+    streams, limits = site.streams, site.limits
+    holder = object()
+    with anyio.move_on_after(limits.query_seconds) as waiting:
+        await streams.acquire_on_behalf_of(holder)
+    if waiting.cancelled_caught:
+        message = (
+            f"{limits.streams:,} clients take answers of many records here, and no more may "
+            "(max_streams)"
+        )
+        raise TooManyRequests(message, code="too_many_queries", retry_after=10)
+    free = partial(streams.release_on_behalf_of, holder)
+    try:
+        traced = trace(request.scope)
+        response = await run_sync(_answer, question, site, traced, limiter=site.readers)
+    except BaseException:
+        free()
+        raise
+    if isinstance(response, StreamedAnswer):
+        response.at_end = free
+    else:
+        free()
+    return response
 
 
 def _refuse_past_the_queue(site: Site) -> None:

@@ -46,6 +46,8 @@ class Site:
     answers: AnswerCache
     readers: CapacityLimiter
     """Queries at once."""
+    streams: CapacityLimiter
+    """Answers of many records, each of which holds a snapshot, and memory, until it is taken."""
     writers: CapacityLimiter
     """Writes of records at once. Neither takes the threads of what is quick, as `/_status` is."""
     now: Callable[[], datetime]

@@ -36,7 +36,7 @@ _SERVER = (
 )
 _READING = (
     *("max_rows", "max_cached", "max_queries", "max_waiting", "max_query_seconds"),
-    "max_answer_seconds",
+    *("max_answer_seconds", "max_streams"),
 )
 _ENGINE = ("max_engine_memory", "max_engine_files")
 """Of an engine within the process, which `serve` alone can have."""
@@ -174,6 +174,7 @@ def _app(
             bytes_a_second=settings.min_body_rate,
             answer_seconds=settings.max_answer_seconds,
             writers=settings.max_writes,
+            streams=settings.max_streams,
         ),
         sign_in=sign_in,
         audited_for=timedelta(days=settings.audit_days),
