@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.api.conftest import desk as desk
 from tests.live import Server, live_server
 
 
