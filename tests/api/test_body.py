@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -332,3 +333,35 @@ def test_gzip_levels_and_headers_are_all_read() -> None:
     packer = zlib.compressobj(0, zlib.DEFLATED, 31)
     stored = packer.compress(b"[]") + packer.flush()
     assert unpack(SentBody(stored, "gzip"), LIMITS) == b"[]"
+
+
+# -- what grows, and what is many ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_a_body_may_grow_so_many_times(encoding: Encoding) -> None:
+    """Where a bound is set; the message names it. Without one, what grows much comes back whole."""
+    data = b" " * 9_000 + b"1"
+    packed = SentBody(PACKERS[encoding](data), encoding)
+    assert unpack(packed, LIMITS) == data
+    times = -(-len(data) // len(packed.data))
+    assert unpack(packed, replace(LIMITS, times_unpacked=times)) == data
+    with pytest.raises(BodyTooLarge, match="max_unpacking"):
+        unpack(packed, replace(LIMITS, times_unpacked=times - 1))
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_pieces_that_hold_nothing_are_counted(encoding: Encoding) -> None:
+    few, many = (PACKERS[encoding](b"") * number for number in (1_000, 150_000))
+    assert unpack(SentBody(few, encoding), LIMITS) == b""
+    with pytest.raises(BodyTooLarge, match="100,000 pieces"):
+        unpack(SentBody(many, encoding), LIMITS)
+
+
+@pytest.mark.parametrize("item", [b"{}", b"[]", b'{"aa":"{["}', b"1", b'"{"'])
+def test_a_batch_has_so_many_records(item: bytes) -> None:
+    """Brackets in strings are none; the message names the setting."""
+    assert len(parse_rows(b"[" + b",".join([item] * 5) + b"]", most=5)) == 5
+    with pytest.raises(InvalidRecords, match="max_records") as caught:
+        parse_rows(b"[" + b",".join([item] * 6) + b"]", most=5)
+    assert caught.value.problems[0].code == "batch_too_large"

@@ -643,3 +643,14 @@ def test_by_columns_is_only_a_shorter_way(raw: list[Any], keyed: bool, strict: b
     assert outcome(
         lambda: parse_records(raw, bucket, new_ids=numbered(), schema_check=schema_check)
     ) == outcome(lambda: _parse_one_by_one(raw, bucket, numbered(), schema_check))
+
+
+@pytest.mark.parametrize("others", [[], [{"aa": "x"}]], ids=["alone", "among others"])
+def test_fields_that_make_an_empty_id_are_refused(others: list[dict[str, str]]) -> None:
+    """One empty string makes one: no record could be reached by it."""
+    bucket = Bucket(name="things", auto_ids=("aa",))
+    with pytest.raises(InvalidRecords) as caught:
+        parse_records([*others, {"aa": ""}], bucket, new_ids=iter(()))
+    (problem,) = caught.value.problems
+    assert problem.code == "invalid_id"
+    assert problem.where["index"] == len(others)
