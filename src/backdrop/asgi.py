@@ -82,7 +82,6 @@ def create_app(
     metrics where `metrics` asks for them. What the audit log has is forgotten after `audited_for`,
     by the write API.
     """
-    metrics_token = metrics.token if metrics else None
     observe = observe or json_lines()
     limits, sign_in = limits or Limits(), sign_in or SignIn()
     answers, readers = AnswerCache(limits.cached_answers), CapacityLimiter(limits.readers)
@@ -94,7 +93,7 @@ def create_app(
     site = Site(
         storage=storage,
         admin_hash=_hash("admin", admin_token),
-        metrics_hash=_hash("metrics", metrics_token),
+        metrics_hash=_hash("metrics", metrics.token if metrics else None),
         limits=limits,
         answers=answers,
         readers=readers,
