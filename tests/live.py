@@ -17,6 +17,7 @@ from typing import IO
 import pytest
 
 from backdrop.cli import main
+from tests.leaks import keep
 
 BACKDROP = str(Path(sys.executable).with_name("backdrop"))
 _READY = re.compile(r"ready at (http://\S+)")
@@ -65,6 +66,7 @@ def run(
         timeout=60,
         check=False,
     )
+    keep(done.stderr.decode())
     return subprocess.CompletedProcess(
         done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
     )
@@ -80,7 +82,9 @@ def call(
         monkeypatch.delenv(name)
     with pytest.raises(SystemExit) as exit_:
         main()
-    return subprocess.CompletedProcess(arguments, int(exit_.value.code or 0), *capsys.readouterr())
+    printed = capsys.readouterr()
+    keep(printed.err)
+    return subprocess.CompletedProcess(arguments, int(exit_.value.code or 0), *printed)
 
 
 @contextmanager
@@ -121,7 +125,8 @@ def live_server(
 
 def _collect(output: IO[str], lines: list[str]) -> None:
     for line in output:
-        lines.append(line)  # noqa: PERF402  not extend: the lines are looked at as they come
+        lines.append(line)
+        keep(line)
 
 
 def _wait_until_ready(server: Server, seconds: float) -> str:
