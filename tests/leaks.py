@@ -30,8 +30,7 @@ _KEY_CHARACTERS = 16
 
 _run = re.compile(rf"[A-Za-z0-9_-]{{{_KEY_CHARACTERS},}}").finditer
 _is_meant = re.compile(
-    r"(?m)(?:^ +pages  .*/_user/link\?key=|\bname=\"(?:form_token|upload)\" value=\"|[?&]upload=)"
-    r"[\w-]+"
+    r"(?:^ +pages  .*/_user/link\?key=|\bname=\"form_token\" value=\")[\w-]+"
 ).sub
 """What a secret may follow: the one-time link that `serve` prints, and forms of error pages."""
 

@@ -36,11 +36,12 @@ class Shelf:
         return self.state.bucket
 
 
-async def get_root(request: Request, site: Site) -> Response:  # noqa: ARG001
+async def ask_root(request: Request, site: Site) -> Response:  # noqa: ARG001
     """Who typed no more than the server's name looks for the pages; a program finds nothing."""
-    if "text/html" not in request.headers.get("accept", ""):
-        raise NotFound(NOTHING_HERE)
-    return moved("/_user")
+    is_read = request.method in ("GET", "HEAD")
+    if is_read and "text/html" in request.headers.get("accept", ""):
+        return moved("/_user")
+    raise NotFound(NOTHING_HERE)
 
 
 async def get_home(request: Request, site: Site) -> Response:
@@ -111,7 +112,7 @@ def _place_of_field(name: str) -> tuple[int, str]:
 
 
 RESOURCES: Resources = {
-    "/": {"GET": get_root},
+    "/": dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"), ask_root),
     "/_user": {"GET": get_home},
     "/_user/buckets/{bucket:bucket}": {"GET": get_bucket},
 }
