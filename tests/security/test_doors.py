@@ -25,8 +25,10 @@ _REFUSED = {
     **dict.fromkeys([*_OF_BUCKETS, "admin"], (403, "forbidden")),
 }
 
+KEYS = tuple(_REFUSED)
+FEW_KEYS = ("none", "unknown", "write of others", "read of guarded", "write of guarded", "admin")
 OPENED_BY = {
-    "anyone": tuple(_REFUSED),
+    "anyone": KEYS,
     "readers": ("read of guarded",),
     "writers": ("write of guarded",),
     "admin": ("admin",),
@@ -149,7 +151,8 @@ def test_head_asks_as_get_does_and_options_opens_nothing(
     door = methods.get("GET") or next(iter(methods.values()))
     client, url = deployment.clients[apis], _path(deployment, door, apis)
     before = deployment.contents()
-    for who, authorization in deployment.authorizations().items():
+    for who in FEW_KEYS:
+        authorization = deployment.authorizations()[who]
         headers = _headers(authorization)
         head = client.head(url, headers=headers)
         assert head.content == b""

@@ -13,7 +13,7 @@ from backdrop.storage.memory import MemoryStorage
 from backdrop.web.sign_in import SignIn
 from tests.api.conftest import Desk, bearer, desk
 from tests.security.conftest import APIS, Deployment
-from tests.security.test_doors import DOORS
+from tests.security.test_doors import DOORS, FEW_KEYS
 from tests.security.test_page_doors import PAGES, Browser
 
 __all__ = ["desk"]
@@ -30,7 +30,8 @@ def test_no_answer_of_an_api_can_be_made_a_page_or_part_of_one(
     """Whoever asks, whatever comes of it. What a token opens no browser and no proxy keeps."""
     client = deployment.clients[apis]
     for (path, method), door in DOORS.items():
-        for who, authorization in deployment.authorizations().items():
+        for who in FEW_KEYS:
+            authorization = deployment.authorizations()[who]
             headers = {} if authorization is None else {"Authorization": authorization}
             url = door.path.format(apis=apis, id=deployment.ids[apis])
             for sent in (method, "HEAD", "OPTIONS", "BREW"):

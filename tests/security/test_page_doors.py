@@ -19,9 +19,10 @@ from tests.security.conftest import Deployment
 from tests.security.test_doors import DOORS
 
 _STRANGERS = ("none", "unknown", "expired", "signed out")
-_ALL = (*_STRANGERS, "nobody", "other", "owner", "boss")
+SESSIONS = (*_STRANGERS, "nobody", "other", "owner", "boss")
+WITH_PAGES: tuple[Apis, ...] = ("both", "write")
 OPENED_BY = {
-    "anyone": _ALL,
+    "anyone": SESSIONS,
     "signed in": ("nobody", "other", "owner", "boss"),
     "users": ("owner", "boss"),
     "admins": ("boss",),
@@ -109,7 +110,7 @@ def test_every_page_is_a_door_here() -> None:
     assert set(PAGES) == known - set(DOORS)
 
 
-@pytest.mark.parametrize("apis", ["both", "write"])
+@pytest.mark.parametrize("apis", WITH_PAGES)
 @pytest.mark.parametrize("name", _NAMES)
 def test_a_page_opens_to_those_whom_it_is_for(
     deployment: Deployment, apis: Apis, name: str
@@ -121,9 +122,9 @@ def test_a_page_opens_to_those_whom_it_is_for(
     page, method = PAGES[_NAMES[name]], _NAMES[name][1]
     browser = Browser(deployment, apis)
     form = {one: value.format(apis=apis) for one, value in page.form.items()}
-    sessions = {who: deployment.session(who) for who in _ALL}
+    sessions = {who: deployment.session(who) for who in SESSIONS}
     opening = OPENED_BY[page.of]
-    for who in sorted(_ALL, key=lambda who: who in opening):
+    for who in sorted(SESSIONS, key=lambda who: who in opening):
         session = sessions[who]
         before = deployment.contents()
         if who not in opening:
@@ -149,7 +150,7 @@ def test_a_page_opens_to_those_whom_it_is_for(
 
 
 @pytest.mark.parametrize("deployment", ["memory"], indirect=True)
-@pytest.mark.parametrize("apis", ["both", "write"])
+@pytest.mark.parametrize("apis", WITH_PAGES)
 def test_no_token_opens_a_page(deployment: Deployment, apis: Apis) -> None:
     """Not the admin's either: pages are for who is signed in."""
     client = deployment.clients[apis]
@@ -162,7 +163,7 @@ def test_no_token_opens_a_page(deployment: Deployment, apis: Apis) -> None:
 
 
 @pytest.mark.parametrize("deployment", ["memory"], indirect=True)
-@pytest.mark.parametrize("apis", ["both", "write"])
+@pytest.mark.parametrize("apis", WITH_PAGES)
 def test_no_session_opens_an_api(deployment: Deployment, apis: Apis) -> None:
     """Not an admin's either: so no other site can have a browser write."""
     cookie = {"Cookie": f"session={deployment.session('boss')}"}
