@@ -24,7 +24,7 @@ from backdrop.api.describe import described
 from backdrop.api.errors import error_answer
 from backdrop.api.metrics import MetricsWish, measuring
 from backdrop.api.middleware import Cors, ErrorAnswers, Observed
-from backdrop.api.routes import Resources, Site, merge, serve
+from backdrop.api.routes import BUCKET, Resources, Site, merge, serve
 from backdrop.api.throttle import Throttled
 from backdrop.domain.token import hash_token
 from backdrop.errors import BackdropError
@@ -104,8 +104,8 @@ def create_app(
         read_url=read_url,
     )
     resources = described(served, title=_TITLES[apis])
-    if apis != "read":
-        resources = merge(sign_in_resources(sign_in), _PAGES, resources)
+    pages = {} if apis == "read" else merge(sign_in_resources(sign_in), _PAGES)
+    resources = merge({BUCKET: {}}, pages, resources)  # tried first: what is asked for the most
     routed = serve(resources, site, lifespan=partial(_lifespan, site, apis, audited_for, observe))
     return _surrounded(routed, site, apis, observe)
 

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -22,9 +23,10 @@ _is_request_id = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
 _MOST_OF_A_REASON = 300
 _TRACE = "backdrop"
 
-RawHeaders = Iterable[tuple[bytes, bytes]]
+Header = tuple[bytes, bytes]
+RawHeaders = Iterable[Header]
 
-UNLESS_SAID: tuple[tuple[bytes, bytes], ...] = (
+UNLESS_SAID: tuple[Header, ...] = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cross-origin-resource-policy", b"same-origin"),
@@ -93,8 +95,7 @@ class Observed:
             nonlocal status, sent
             if message["type"] == "http.response.start":
                 status = message["status"]
-                said = {name for name, _ in message["headers"]}
-                unsaid = (one for one in self._headers if one[0] not in said)
+                unsaid = _unsaid(self._headers, tuple([name for name, _ in message["headers"]]))
                 message = _with_headers(message, ((b"request-id", request_id.encode()), *unsaid))
             elif scope["method"] == "HEAD":
                 message = {**message, "body": b""}
@@ -185,6 +186,12 @@ class ErrorAnswers:
             if begun:
                 raise
             await self._answer(scope, error, request_id)(scope, receive, send)
+
+
+@lru_cache(maxsize=200)  # of which headers answers have there are some twenty ways
+def _unsaid(headers: tuple[Header, ...], said: tuple[bytes, ...]) -> tuple[Header, ...]:
+    """Those of the headers whose names an answer does not have."""
+    return tuple(header for header in headers if header[0] not in said)
 
 
 def _with_headers(message: Message, headers: RawHeaders) -> Message:
