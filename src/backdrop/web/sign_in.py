@@ -48,7 +48,10 @@ _LINK = "sign-in-link"
 _KNOWN_LINK = "known-sign-in-link"
 _HOME = "/_user"
 
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+_FORWARDED = (
+    *("forwarded", "via", "x-real-ip"),
+    *("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"),
+)
 """What a proxy adds that lets others in: then the peer is the proxy, not the browser."""
 
 _is_cookie = re.compile(r"[A-Za-z0-9_-]{43}").fullmatch
