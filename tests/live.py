@@ -121,12 +121,12 @@ def live_server(
             except subprocess.TimeoutExpired:
                 process.kill()
             reader.join()
+            keep(server.log)
 
 
 def _collect(output: IO[str], lines: list[str]) -> None:
     for line in output:
-        lines.append(line)
-        keep(line)
+        lines.append(line)  # noqa: PERF402  not extend: the lines are looked at as they come
 
 
 def _wait_until_ready(server: Server, seconds: float) -> str:
