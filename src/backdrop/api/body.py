@@ -183,7 +183,7 @@ def unpack(body: SentBody, limits: Limits) -> bytes:
         if len(body.data) > limits.body_unpacked:
             raise _too_large(limits.body_unpacked, "unpacked", "max_unpacked")
         return body.data
-    most_kept = _OFTEN * len(body.data)
+    most_kept = min(_OFTEN * len(body.data), limits.body_unpacked // 4)
     parts, size = [], 0
     for part in _unpacked(body, limits):
         size += len(part)
@@ -195,7 +195,7 @@ def unpack(body: SentBody, limits: Limits) -> bytes:
 
 
 _OFTEN = 20
-"""What unpacks to more times its size may be made to: it is counted first, and not kept."""
+"""What unpacks to more times its size, or to much, is counted first, and not kept meanwhile."""
 
 
 def _unpacked(body: SentBody, limits: Limits) -> Iterator[bytes]:
