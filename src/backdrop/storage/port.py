@@ -64,11 +64,21 @@ Restore: TypeAlias = Callable[[Records], None]
 
 
 class Reading(Iterator[Sequence[Record]]):
-    """The pages of records that are being read. `fields`: the fields that occur, if asked for."""
+    """The pages of records that are being read.
 
-    def __init__(self, pages: Iterator[Sequence[Record]], fields: Sequence[str] = ()) -> None:
+    `fields`: those that occur, if asked for. `version`: the bucket's at the moment that is read;
+    None where the engine does not say, since it costs nothing to ask it again.
+    """
+
+    def __init__(
+        self,
+        pages: Iterator[Sequence[Record]],
+        fields: Sequence[str] = (),
+        version: int | None = None,
+    ) -> None:
         self._pages = pages
         self.fields = fields
+        self.version = version
 
     def __next__(self) -> Sequence[Record]:
         return next(self._pages)

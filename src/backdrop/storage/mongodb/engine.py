@@ -48,9 +48,10 @@ from backdrop.storage.mongodb.documents import (
     to_state,
     to_token,
 )
-from backdrop.storage.mongodb.reading import Snapshot, within
+from backdrop.storage.mongodb.reading import Snapshot
 from backdrop.storage.mongodb.restoring import restoring
 from backdrop.storage.mongodb.shelves import Shelves
+from backdrop.storage.mongodb.tally import Known, add, new_tally
 from backdrop.storage.port import (
     BucketState,
     Load,
@@ -100,7 +101,6 @@ class MongoDBStorage:
         self._clock = clock
         self._shelves = Shelves(self._database, kept_for=kept_for)
         self._turns: dict[str, threading.Lock] = {}
-        self._with_floats: dict[str, set[str]] = {}
         try:
             self.connection.open(self._prepare, say)
         except BaseException:
@@ -228,7 +228,7 @@ class MongoDBStorage:
         def work(session: Session) -> None:
             count = len(records)
             before = self._catalogue.write(
-                bucket, session, stored=count, records=count, fields=records.columns, once=once
+                bucket, session, stored=count, records=count, values=records, once=once
             )
             shelf = self._database[before["collection"]]
             deleted = sum(
@@ -263,7 +263,12 @@ class MongoDBStorage:
             if len(records):
                 self._database[name].insert_many(to_documents(records, 0))
             count = len(records)
-            contents = {"records": count, "stored": count, "fields": list(records.columns)}
+            contents = {
+                "records": count,
+                "stored": count,
+                "fields": list(records.columns),
+                "tally": add(new_tally(name), records),
+            }
             self._switch({"_id": bucket, "number": number}, name, contents, once, act)
         self._shelves.sweep_if_possible()
 
@@ -285,7 +290,7 @@ class MongoDBStorage:
                 raise NotFound(no_record(bucket, record_id))
             changed = change(to_record(found))
             refuse_too_many_fields(before["fields"], changed)
-            self._catalogue.correct(bucket, session, fields=changed)
+            self._catalogue.correct(bucket, session, values=Records.of([changed]))
             document = to_document(changed, before["stored"])
             shelf.replace_one({"_id": record_id}, document, session=session)
 
@@ -327,14 +332,11 @@ class MongoDBStorage:
         most_seconds: float | None = None,
     ) -> Iterator[Reading]:
         def work(session: Session) -> Reading:
-            with within(most_seconds) as until:
-                return begun(self._snapshot(bucket, session, until))
-
-        def begun(snapshot: Snapshot) -> Reading:
+            snapshot = self._snapshot(bucket, session, most_seconds)
             fields = snapshot.fields(query) if with_fields else ()
             pages = snapshot.pages(query)
             first = list(islice(pages, 1))  # what can go wrong shows before the first page
-            return Reading(chain(first, pages), fields)
+            return Reading(chain(first, pages), fields, snapshot.version)
 
         with self.connection.asked(), self.connection.reading(work) as reading:
             yield reading
@@ -360,8 +362,7 @@ class MongoDBStorage:
         self, bucket: str, query: Query, *, most_rows: int, most_seconds: float | None = None
     ) -> Groups:
         def work(session: Session) -> Groups:
-            with within(most_seconds) as until:
-                return self._snapshot(bucket, session, until).groups(query, most_rows)
+            return self._snapshot(bucket, session, most_seconds).groups(query, most_rows)
 
         with self.connection.reading(work) as groups:
             return groups
@@ -538,6 +539,7 @@ class MongoDBStorage:
                 "records": new.count_documents({}),
                 "stored": before["stored"] + len(records),
                 "fields": fields,
+                "tally": Known.of(before).moved(name, records),
             }
             held = {"_id": bucket, "number": before["number"], "changes": before["changes"]}
             try:
@@ -548,7 +550,8 @@ class MongoDBStorage:
             return
         raise StorageUnavailable("the store does not answer")
 
-    def _snapshot(self, bucket: str, session: Session, until: float | None = None) -> Snapshot:
-        shelf = self._database[self._catalogue.found(bucket, session)["collection"]]
-        with_floats = self._with_floats.setdefault(bucket, set())
-        return Snapshot(shelf, session, with_floats, until=until)
+    def _snapshot(
+        self, bucket: str, session: Session, most_seconds: float | None = None
+    ) -> Snapshot:
+        found = self._catalogue.found(bucket, session)
+        return Snapshot(self._database, found, session, most_seconds=most_seconds)
