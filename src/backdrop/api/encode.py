@@ -109,18 +109,18 @@ def _cell(value: Any) -> Any:
 
 
 def rows_answer(
-    pages: Pages, form_of: Callable[[Sequence[str]], Form], headers: Mapping[str, str]
+    pages: Pages, form_of: Callable[[Reading], Form], headers: Mapping[str, str]
 ) -> Response:
     """The answer that holds all the pages; to be called in a worker thread.
 
-    `form_of` takes the rows' fields, as far as the reading was asked for them.
+    `form_of` takes the reading before its first page is, and its fields, if it was asked for them.
 
     `pages` is entered here, and what that raises is raised. An answer of one page is complete at
     once; one of more streams, so that no more than two pages of it are ever held.
     """
     with ExitStack() as stack:
         reading = stack.enter_context(pages)
-        form = form_of(reading.fields)
+        form = form_of(reading)
         first, second = next(reading, ()), next(reading, None)
         if second is None:
             body = form.before + form.encode(first) + form.after

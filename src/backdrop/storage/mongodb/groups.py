@@ -47,7 +47,7 @@ def to_groups(
         if pair[1] != "set" or pair[0] not in sets
     }
     if sets:
-        identities = _identities(query, keys)
+        identities = list(_identities(query, keys))
         for field, found in sets.items():
             values = _by_group(query, field, found)
             reduced[field, "set"] = [values.get(identity, []) for identity in identities]

@@ -93,7 +93,7 @@ class Known:
 
     def never_of(self, field: str, kind: Kind) -> bool:
         """Whether no record has a value of that kind in the field."""
-        return bool(self.tally) and not self.tally[kind].get(field)
+        return bool(self.tally) and not self.tally[kind].keys() & {field}
 
     def _has(self, field: str, *kinds: Kind) -> bool:
         if not self.tally:
