@@ -18,7 +18,8 @@ from backdrop.domain.reduce import add, finite, greatest, least
 from backdrop.domain.shape import Groups
 from backdrop.domain.values import Value, order_key, shown
 from backdrop.storage.mongodb.documents import Document, read_value
-from backdrop.storage.mongodb.pipeline import SCALE, cell, key_names, period_key
+from backdrop.storage.mongodb.periods import period_key
+from backdrop.storage.mongodb.pipeline import SCALE, cell, key_names
 from backdrop.storage.port import not_a_number
 
 Identity: TypeAlias = tuple[Any, ...]

@@ -9,29 +9,19 @@ from typing import Any, Literal, TypeAlias
 
 from bson import Int64
 
-from backdrop.domain.period import FIRST_INSTANT, Period, Segment
-from backdrop.domain.period_key import (
-    DAY_US,
-    DAYS,
-    HOUR_BITS,
-    HOUR_US,
-    hours_are_whole,
-    microseconds,
-    offset_us,
-)
+from backdrop.domain.period import Segment
+from backdrop.domain.period_key import microseconds
 from backdrop.domain.query import Equals, Filter, Query, Reduction, Sort
 from backdrop.domain.values import ID, INT64_MAX, INT64_MIN, TIME_FIELDS, TIMESTAMP, Value
 from backdrop.storage.mongodb.documents import SEQUENCE
+from backdrop.storage.mongodb.periods import TIME_PATH, Expression, as_date, key_of
 from backdrop.storage.mongodb.tally import NOTHING_KNOWN, Known
 
-Expression: TypeAlias = Any
 Stage: TypeAlias = dict[str, Any]
 Pipeline: TypeAlias = list[Stage]
 
 TIME_INDEX = ((TIMESTAMP, 1), (SEQUENCE, 1))
 """The one index beside that of the ids: it reads short ranges, and all records by their time."""
-
-_TIME = f"${TIMESTAMP}"
 
 
 # -- conditions ----------------------------------------------------------------------------------
@@ -210,8 +200,7 @@ def select_groups(
 
     Its `_id` is, or holds where there are several, the values of `key_names`; `count` is the
     number of records. The reductions stand under the names of `cell`. What is `known` of all
-    records is not asked for. `since`, in microseconds, is a time that no record is before, nor
-    `MOST_US` after.
+    records is not asked for. `since` is as for `key_of`.
     """
     accumulators: dict[str, Any] = {"count": {"$sum": 1}}
     for place, (field, reduction) in enumerate(query.reductions):
@@ -249,7 +238,7 @@ def select_set(
 
 def select_years(query: Query) -> Pipeline:
     """A row for each UTC year that the times of matching records have."""
-    year = {"$year": _date(_TIME)}
+    year = {"$year": as_date(TIME_PATH)}
     return [*_match(query, {TIMESTAMP: {"$gte": 0}}), {"$group": {"_id": year}}]
 
 
@@ -281,7 +270,7 @@ def _is_ranged(query: Query) -> bool:
 def _keys(
     query: Query, zone_segments: Sequence[Segment], since: int | None
 ) -> dict[str, Expression]:
-    periods = [_period_key(query.period, zone_segments, since)] if query.period else []
+    periods = [key_of(query.period, zone_segments, since)] if query.period else []
     values = [*periods, *(f"${field}" for field in query.group_by)]
     return dict(zip(key_names(query), values, strict=True))
 
@@ -374,118 +363,3 @@ _sums: Mapping[Sums, Callable[[str], Parts]] = {
     },
 }
 """Ways to sum, each dearer than the one before, and right where that one shows that it is not."""
-
-
-# -- periods -------------------------------------------------------------------------------------
-#
-# Whole numbers of 64 bits are added, subtracted and divided with a rest exactly here; what divides
-# without a rest makes floats, which microseconds since year 1 don't fit.
-
-
-def _period_key(period: Period, zone_segments: Sequence[Segment], since: int | None) -> Expression:
-    unit = _unit(period, zone_segments)
-    if since is not None and unit is not None:
-        return _quotient(zone_segments, unit, _begin(since, unit))
-    if period.name == "hour" and not hours_are_whole(zone_segments):
-        return _by_segment(
-            zone_segments,
-            lambda place, segment: {"$add": [_floor(_plus(offset_us(segment)), HOUR_US), place]},
-        )
-    if period.name == "hour":
-        return _floor(_plus(offset_us(zone_segments[0]) % HOUR_US), HOUR_US)
-    local: Expression = _TIME
-    if any(segment.offset for segment in zone_segments):
-        offsets = _by_segment(zone_segments, lambda _, segment: Int64(offset_us(segment)))
-        local = {"$add": [_TIME, offsets]}
-    if period.name in DAYS:
-        key = _floor("$$local", DAYS[period.name] * DAY_US)
-    else:
-        key = {"$let": {"vars": {"date": _date("$$local")}, "in": _months[period.name]}}
-    return {"$let": {"vars": {"local": local}, "in": key}}
-
-
-def _unit(period: Period, zone_segments: Sequence[Segment]) -> int | None:
-    """What local times are divided by, of periods of one length."""
-    if period.name in DAYS:
-        return DAYS[period.name] * DAY_US
-    return HOUR_US if period.name == "hour" and hours_are_whole(zone_segments) else None
-
-
-MOST_US = 2**52
-"""Of times as far apart as this, and their offsets, floats hold the differences exactly: 142 years.
-
-A quotient of such whole numbers that is not whole stays below the next one when it is rounded.
-"""
-
-
-def _quotient(zone_segments: Sequence[Segment], unit: int, begin: int) -> Expression:
-    """How many units of local time there were since `begin`: a float that is whole.
-
-    The servers' quicker way to run pipelines knows sums, quotients and floors, but not rests.
-    """
-    if unit == HOUR_US:  # whole ones: all offsets have the rest of the first
-        shift: Expression = Int64(offset_us(zone_segments[0]) % HOUR_US - begin)
-    else:
-        shift = _by_segment(zone_segments, lambda _, segment: Int64(offset_us(segment) - begin))
-    return {"$floor": {"$divide": [{"$add": [_TIME, shift]}, unit]}}
-
-
-def _begin(since: int, unit: int) -> int:
-    """The last multiple of the unit that is a day or more before."""
-    return (since - DAY_US) // unit * unit
-
-
-def period_key(
-    period: Period, value: float, zone_segments: Sequence[Segment], since: int | None
-) -> int:
-    """The period's key, as `backdrop.domain.period_key` has it, of what a row holds."""
-    number = int(value)
-    unit = _unit(period, zone_segments)
-    if since is not None and unit is not None:
-        return number + _begin(since, unit) // unit
-    if period.name in DAYS:
-        return number // (DAYS[period.name] * DAY_US)
-    if period.name != "hour":
-        return number
-    hours, place = divmod(number, HOUR_US)
-    return hours + (place << HOUR_BITS)
-
-
-_YEAR_MONTHS = {"$multiply": [{"$year": "$$date"}, 12]}
-_MONTH = {"$subtract": [{"$month": "$$date"}, 1]}
-_months: Mapping[str, Expression] = {
-    "month": {"$add": [_YEAR_MONTHS, _MONTH]},
-    "quarter": {"$add": [_YEAR_MONTHS, {"$subtract": [_MONTH, {"$mod": [_MONTH, 3]}]}]},
-    "year": _YEAR_MONTHS,
-}
-
-
-def _plus(offset: int) -> Expression:
-    return {"$add": [_TIME, Int64(offset)]} if offset else _TIME
-
-
-def _floor(number: Expression, unit: int) -> Expression:
-    """The number without its rest; of one below zero the nearer multiple."""
-    return {"$subtract": [number, {"$mod": [number, Int64(unit)]}]}
-
-
-_MS_TO_1970 = microseconds(datetime(1970, 1, 1, tzinfo=FIRST_INSTANT.tzinfo)) // 1_000
-
-
-def _date(number: Expression) -> Expression:
-    """A time in microseconds as a BSON date, cut to milliseconds."""
-    milliseconds = {"$divide": [_floor(number, 1_000), 1_000]}
-    return {"$toDate": {"$subtract": [milliseconds, Int64(_MS_TO_1970)]}}
-
-
-def _by_segment(
-    zone_segments: Sequence[Segment], render: Callable[[int, Segment], Expression], first: int = 0
-) -> Expression:
-    """An expression that is `render(place, segment)` in each segment: a binary tree of tests."""
-    if len(zone_segments) == 1:
-        return render(first, zone_segments[0])
-    half = len(zone_segments) // 2
-    split = Int64(microseconds(zone_segments[half].since))
-    early = _by_segment(zone_segments[:half], render, first)
-    late = _by_segment(zone_segments[half:], render, first + half)
-    return {"$cond": [{"$lt": [_TIME, split]}, early, late]}

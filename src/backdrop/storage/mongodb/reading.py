@@ -21,8 +21,8 @@ from backdrop.storage.mongodb.connection import Records as Database
 from backdrop.storage.mongodb.connection import Session, is_too_large_a_group
 from backdrop.storage.mongodb.documents import SEQUENCE, Document, to_records, to_version
 from backdrop.storage.mongodb.groups import short_sums, to_groups
+from backdrop.storage.mongodb.periods import MOST_US
 from backdrop.storage.mongodb.pipeline import (
-    MOST_US,
     Pipeline,
     Place,
     Sums,

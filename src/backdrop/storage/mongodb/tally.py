@@ -13,12 +13,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from backdrop.domain.table import Column, Records
 from backdrop.domain.values import ID
 
 Kind: TypeAlias = Literal["integers", "floats", "others"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 Tally: TypeAlias = dict[str, Any]
 """As a bucket's document has it: `collection`, `records`, and for each kind the fields' numbers."""
 
@@ -33,7 +34,7 @@ _KINDS: Mapping[type, Kind] = {
 
 
 def new_tally(collection: str) -> Tally:
-    return {"collection": collection, "records": 0, "integers": {}, "floats": {}, "others": {}}
+    return {"collection": collection, "records": 0, **{kind: {} for kind in KINDS}}
 
 
 def counted(records: Records) -> Counter[str]:
@@ -85,21 +86,15 @@ class Known:
 
     def always(self, field: str) -> bool:
         """Whether every record has a value in the field."""
-        return field == ID or self._has(field, "integers", "floats", "others")
-
-    def always_of(self, field: str, kind: Kind) -> bool:
-        """Whether every record has a value of that kind in the field."""
-        return self._has(field, kind)
+        if field == ID or not self.tally:
+            return field == ID
+        records: int = self.tally["records"]
+        return bool(records == sum(self.tally[kind].get(field, 0) for kind in KINDS))
 
     def never_of(self, field: str, kind: Kind) -> bool:
         """Whether no record has a value of that kind in the field."""
-        return bool(self.tally) and not self.tally[kind].keys() & {field}
-
-    def _has(self, field: str, *kinds: Kind) -> bool:
-        if not self.tally:
-            return False
-        found: int = sum(self.tally[kind].get(field, 0) for kind in kinds)
-        return found == self.tally["records"]
+        counts: Mapping[str, int] | None = self.tally.get(kind)
+        return counts is not None and field not in counts
 
 
 NOTHING_KNOWN = Known({})
