@@ -53,7 +53,7 @@ def compiled(question: str) -> str:
     zone_segments = segments(query.period.zone, *YEAR) if query.period else []
     pipelines = [
         select_groups(query, zone_segments, most_rows=1_000),
-        select_groups(query, zone_segments, most_rows=1_000, known=KNOWN, since=SINCE),
+        select_groups(query, zone_segments, most_rows=1_000, known=KNOWN),
     ]
     pipelines += [
         select_set(query, field, zone_segments)

@@ -32,13 +32,8 @@ def to_groups(
     rows: Sequence[Document],
     zone_segments: Sequence[Segment],
     sets: Mapping[str, Iterable[Document]],
-    *,
-    since: int | None = None,
 ) -> Groups:
-    """What the rows say, and those of the `sets` by field, where the rows have none.
-
-    `zone_segments` and `since` are those with which they were asked for.
-    """
+    """What the rows say, and those of the `sets` by field, where the rows have none."""
     keys = _keys(query, rows)
     names = () if not rows else [name for name in rows[0] if name != "_id"]
     columns = {name: _whole(list(map(itemgetter(name), rows))) for name in names}
@@ -54,7 +49,7 @@ def to_groups(
             reduced[field, "set"] = [values.get(identity, []) for identity in identities]
     starts = None
     if query.period is not None:
-        starts = _starts(query.period, keys["p"], zone_segments, since)
+        starts = _starts(query.period, keys["p"], zone_segments)
     return Groups(
         keys=tuple(_shown(field, keys[f"k{place}"]) for place, field in enumerate(query.group_by)),
         starts=starts,
@@ -102,13 +97,8 @@ def _shown(field: str, column: Column) -> Column:
     return [shown(read_value(field, value)) for value in column]
 
 
-def _starts(
-    period: Period, keys: Column, zone_segments: Sequence[Segment], since: int | None
-) -> list[datetime]:
-    start = {
-        key: period_start(period, period_key(period, key, zone_segments, since), zone_segments)
-        for key in set(keys)
-    }
+def _starts(period: Period, keys: Column, zone_segments: Sequence[Segment]) -> list[datetime]:
+    start = {key: period_start(period, period_key(period, key), zone_segments) for key in set(keys)}
     return [start[key] for key in keys]
 
 

@@ -1,9 +1,8 @@
 """The period of a record's time, as an expression that the server computes. Pure.
 
-Whole numbers of 64 bits are added, subtracted and divided with a rest exactly there. What divides
-without a rest makes floats, which hold microseconds since year 1 no more, but hold those since a
-time that is near. The server's quicker way to run pipelines (its slot-based engine, as of 6.0)
-knows sums, quotients and floors; differences and rests take it back to the slower one.
+Whole numbers of 64 bits are added, subtracted and divided with a rest exactly there; what divides
+without a rest makes floats, which microseconds since year 1 don't fit. Made small enough for floats
+first, they would take the server longer.
 """
 
 from __future__ import annotations
@@ -31,15 +30,11 @@ Expression: TypeAlias = Any
 TIME_PATH = f"${TIMESTAMP}"
 
 
-def key_of(period: Period, zone_segments: Sequence[Segment], since: int | None) -> Expression:
+def key_of(period: Period, zone_segments: Sequence[Segment]) -> Expression:
     """The key of the period of a record's time, for `period_key` to read; null without a time.
 
-    `zone_segments` are the zone's offsets over the records' times. `since`, in microseconds, is a
-    time after year 1 that none of them is before, nor `MOST_US` after, if there is one.
+    `zone_segments` are the zone's offsets over the records' times.
     """
-    unit = _unit(period, zone_segments)
-    if since is not None and unit is not None:
-        return _quotient(zone_segments, unit, _begin(since, unit))
     if period.name == "hour" and not hours_are_whole(zone_segments):
         return _by_segment(
             zone_segments,
@@ -58,42 +53,9 @@ def key_of(period: Period, zone_segments: Sequence[Segment], since: int | None) 
     return {"$let": {"vars": {"local": local}, "in": key}}
 
 
-def _unit(period: Period, zone_segments: Sequence[Segment]) -> int | None:
-    """What local times are divided by, of periods of one length."""
-    if period.name in DAYS:
-        return DAYS[period.name] * DAY_US
-    return HOUR_US if period.name == "hour" and hours_are_whole(zone_segments) else None
-
-
-MOST_US = 2**52
-"""Of times as far apart as this, and their offsets, floats hold the differences exactly: 142 years.
-
-A quotient of such whole numbers that is not whole stays below the next one when it is rounded.
-"""
-
-
-def _quotient(zone_segments: Sequence[Segment], unit: int, begin: int) -> Expression:
-    """How many units of local time there were since `begin`: a float that is whole."""
-    if unit == HOUR_US:  # whole ones: all offsets have the rest of the first
-        shift: Expression = Int64(offset_us(zone_segments[0]) % HOUR_US - begin)
-    else:
-        shift = _by_segment(zone_segments, lambda _, segment: Int64(offset_us(segment) - begin))
-    return {"$floor": {"$divide": [{"$add": [TIME_PATH, shift]}, unit]}}
-
-
-def _begin(since: int, unit: int) -> int:
-    """The last multiple of the unit that is a day or more before."""
-    return (since - DAY_US) // unit * unit
-
-
-def period_key(
-    period: Period, value: float, zone_segments: Sequence[Segment], since: int | None
-) -> int:
+def period_key(period: Period, value: float) -> int:
     """The period's key, as `backdrop.domain.period_key` has it, of what a row holds."""
     number = int(value)
-    unit = _unit(period, zone_segments)
-    if since is not None and unit is not None:
-        return number + _begin(since, unit) // unit
     if period.name in DAYS:
         return number // (DAYS[period.name] * DAY_US)
     if period.name != "hour":

@@ -194,20 +194,19 @@ def select_groups(
     sums: Sums = "plain",
     with_sets: bool = True,
     known: Known = NOTHING_KNOWN,
-    since: int | None = None,
 ) -> Pipeline:
     """A row for each group, `most_rows` and one more at the most.
 
     Its `_id` is, or holds where there are several, the values of `key_names`; `count` is the
     number of records. The reductions stand under the names of `cell`. What is `known` of all
-    records is not asked for. `since` is as for `key_of`.
+    records is not asked for.
     """
     accumulators: dict[str, Any] = {"count": {"$sum": 1}}
     for place, (field, reduction) in enumerate(query.reductions):
         if with_sets or reduction != "set":
             for part, expression in _accumulated(field, reduction, sums, known).items():
                 accumulators[cell(place, part)] = expression
-    keys = _keys(query, zone_segments, since)
+    keys = _keys(query, zone_segments)
     # Records that lack a key are left out of the groups: it costs less than to look at each first.
     some = {
         (f"_id.{name}" if len(keys) > 1 else "_id"): {"$ne": None}
@@ -222,9 +221,7 @@ def select_groups(
     ]
 
 
-def select_set(
-    query: Query, field: str, zone_segments: Sequence[Segment], since: int | None = None
-) -> Pipeline:
+def select_set(query: Query, field: str, zone_segments: Sequence[Segment]) -> Pipeline:
     """A row for each value of the field in each group: `_id` holds its keys, and it as `v`.
 
     Where the sets are too large for the documents of the groups, which are bounded by 16 MB.
@@ -232,7 +229,7 @@ def select_set(
     present = [*_present(query), {field: {"$ne": None}}]
     return [
         *_match(query, *present),
-        {"$group": {"_id": {**_keys(query, zone_segments, since), "v": f"${field}"}}},
+        {"$group": {"_id": {**_keys(query, zone_segments), "v": f"${field}"}}},
     ]
 
 
@@ -267,10 +264,8 @@ def _is_ranged(query: Query) -> bool:
     return query.start is not None or query.end is not None
 
 
-def _keys(
-    query: Query, zone_segments: Sequence[Segment], since: int | None
-) -> dict[str, Expression]:
-    periods = [key_of(query.period, zone_segments, since)] if query.period else []
+def _keys(query: Query, zone_segments: Sequence[Segment]) -> dict[str, Expression]:
+    periods = [key_of(query.period, zone_segments)] if query.period else []
     values = [*periods, *(f"${field}" for field in query.group_by)]
     return dict(zip(key_names(query), values, strict=True))
 

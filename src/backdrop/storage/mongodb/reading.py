@@ -13,7 +13,7 @@ from pymongo.command_cursor import CommandCursor
 from pymongo.errors import ExecutionTimeout, OperationFailure
 
 from backdrop.domain.period import Segment
-from backdrop.domain.period_key import MICROSECOND, NO_OFFSET, instant, microseconds, offsets
+from backdrop.domain.period_key import NO_OFFSET, instant, offsets
 from backdrop.domain.query import Equals, Query
 from backdrop.domain.shape import Groups
 from backdrop.domain.values import ID, TIMESTAMP, Record
@@ -21,7 +21,6 @@ from backdrop.storage.mongodb.connection import Records as Database
 from backdrop.storage.mongodb.connection import Session, is_too_large_a_group
 from backdrop.storage.mongodb.documents import SEQUENCE, Document, to_records, to_version
 from backdrop.storage.mongodb.groups import short_sums, to_groups
-from backdrop.storage.mongodb.periods import MOST_US
 from backdrop.storage.mongodb.pipeline import (
     Pipeline,
     Place,
@@ -92,7 +91,7 @@ class Snapshot:
     def groups(self, query: Query, most_rows: int) -> Groups:
         ends = self._ends() if query.period or query.start or query.end else None
         natural = _reads_most(query, ends)
-        segments, since = self._offsets(query, ends), _since(ends)
+        segments = self._offsets(query, ends)
 
         def rows_of(sums: Sums, *, with_sets: bool) -> list[Document]:
             pipeline = select_groups(
@@ -102,7 +101,6 @@ class Snapshot:
                 sums=sums,
                 with_sets=with_sets,
                 known=self._known,
-                since=since,
             )
             return self._run(pipeline, natural=natural)
 
@@ -125,10 +123,9 @@ class Snapshot:
                 break
             sums = dearer
         found = {
-            field: self._run(select_set(query, field, segments, since), natural=natural)
-            for field in apart
+            field: self._run(select_set(query, field, segments), natural=natural) for field in apart
         }
-        groups = to_groups(query, rows, segments, found, since=since)
+        groups = to_groups(query, rows, segments, found)
         return dataclasses.replace(groups, version=self.version)
 
     def _documents(self, query: Query) -> Iterator[list[Document]]:
@@ -236,15 +233,6 @@ class Snapshot:
             return sorted(int(row["_id"]) for row in self._run(select_years(query)))
 
         return offsets(query.period, query, *ends, years)
-
-
-def _since(ends: Ends) -> int | None:
-    """The first of times that are all of some years, and none of year 1, with which floats count
-    exactly.
-    """
-    if ends is None or ends[0].year == 1 or (ends[1] - ends[0]) // MICROSECOND >= MOST_US:
-        return None
-    return microseconds(ends[0])
 
 
 def _reads_most(query: Query, ends: Ends) -> bool:
