@@ -45,7 +45,7 @@ def microseconds(instant: datetime) -> int:
 
 def instant(microseconds: int) -> datetime:
     """What `microseconds` made a number of."""
-    return FIRST_INSTANT + timedelta(microseconds=microseconds)
+    return FIRST_INSTANT + timedelta(0, 0, microseconds)  # by name it would take half as long again
 
 
 def offset_us(segment: Segment) -> int:

@@ -227,8 +227,8 @@ class Storage(Protocol):
         grow with the number of records. The context's end frees what the reading holds.
 
         Raises QueryTooSlow, on entering, where there is no first page within `most_seconds`. An
-        engine may not be able to tell the time that one with a sort or a limit takes until its
-        first page from that of the others, and then breaks off a longer one.
+        engine may bound each further page alike, or all pages of what it has to sort together, and
+        then breaks off those that take longer.
         """
 
     def count_held(self, bucket: str, ids: Sequence[str]) -> int:
