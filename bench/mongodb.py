@@ -4,10 +4,10 @@
 
 By hand: msgspec decodes the same bodies, times become numbers of microseconds, `insert_many` writes
 with the same guarantee (a majority, on disk), and pipelines written for these very fields ask the
-six questions, in a snapshot as Backdrop does. They give the same JSON, in the same order, but they know
-these records: that each has a whole number as its fee, every key, and a time of a whole second, for
-which the quotient of floats is exact. So they need not look, as whoever wrote the records would not.
-Backdrop's answers come over HTTP, with the ETag of their bucket's version.
+six questions, in a snapshot as Backdrop does. They give the same JSON in the same order, but know
+these records: each has a whole number as its fee, every key, and a time of a whole second, for
+which the quotient of floats is exact; so they need not look. Backdrop's answers come over HTTP,
+with the ETag of their bucket's version.
 """
 
 from __future__ import annotations
