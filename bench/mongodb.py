@@ -36,7 +36,7 @@ from bench.questions import QUESTIONS
 from bench.report import Row, interleaved, markdown
 from bench.server import Backdrop
 
-ROUNDS = 5
+ROUNDS = 11
 _YEAR_1 = datetime(1, 1, 1, tzinfo=UTC)
 _WEEK_US = 7 * 24 * 3_600_000_000
 _DAY = (datetime(2013, 6, 1, tzinfo=UTC), datetime(2013, 6, 2, tzinfo=UTC))
