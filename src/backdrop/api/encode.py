@@ -98,7 +98,7 @@ def _cells(column: Sequence[Any]) -> Sequence[Any]:
     kinds = set(map(type, column))
     if kinds <= _AS_THEY_ARE:
         return column
-    return list(map(format_instant if kinds == {datetime} else _cell, column))
+    return _formatted(column) if kinds == {datetime} else list(map(_cell, column))
 
 
 _AS_THEY_ARE = {str, int, NoneType}
