@@ -21,6 +21,7 @@
     ├── TooManyRequests           more at once, or in a second, than is allowed
     ├── QueryTooSlow              a query past the time that it may take
     └── StorageUnavailable        the store doesn't answer
+        └── StorageFull           its disk takes no more
 
 Nothing here knows HTTP: the one table from exception to status is in `backdrop.api.errors`.
 """
@@ -48,6 +49,10 @@ CODES: Mapping[str, str] = {
     "outcome_unknown": "The store did not say whether it kept the write: it is whole, or not there "
     "at all. Send it again, with the same `Idempotency-Key` if it had one; without one only if its "
     "records have an `_id` or get one by `auto_ids`, else look first.",
+    "storage_full": "The store's disk is full, so nothing was stored, and nothing is lost: reading "
+    "goes on; send it again once there is room.",
+    "storage_write_failed": "The store's disk refused to write, so nothing was stored: look at the "
+    "disk; send it again once it is well.",
     "query_too_slow": "The query took longer than it may: ask for a shorter range, or fewer "
     "groups.",
     "too_many_queries": "More queries run and wait here than may: try again after `Retry-After`.",
@@ -276,6 +281,10 @@ class QueryTooSlow(BackdropError):
 
 class StorageUnavailable(BackdropError):
     default_code = "storage_unavailable"
+
+
+class StorageFull(StorageUnavailable):
+    default_code = "storage_full"
 
 
 class ProviderFailed(BackdropError):

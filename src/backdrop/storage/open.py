@@ -62,7 +62,7 @@ def opener(url: str, *, say: Callable[[str], None] = lambda _: None) -> Callable
     if path is not None:
         from backdrop.storage.duckdb.engine import DuckDBStorage
 
-        return partial(DuckDBStorage, path)
+        return partial(DuckDBStorage, path, say=say)
     if is_mongodb(url):
         from backdrop.storage.mongodb.engine import MongoDBStorage
 

@@ -4,7 +4,8 @@ All methods are synchronous and may be called from any thread at once. Times are
 datetimes. A write is durable, and seen by every later read of the same deployment, once its method
 has returned; a write that raises has changed nothing, but for `StorageUnavailable` with the code
 `outcome_unknown`: such a write may have been made, whole. Errors of the driver never leave an
-engine: what comes out is `StorageUnavailable` or an error named here.
+engine: what comes out is `StorageUnavailable`, which is `StorageFull` where it is the store's disk
+that refuses, or an error named here.
 """
 
 from __future__ import annotations

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import chain, islice
 from pathlib import Path
-from queue import Empty, LifoQueue
 from typing import Any, TypeVar
 
 import duckdb
@@ -31,10 +30,9 @@ from backdrop.storage.duckdb.audit import read_audit
 from backdrop.storage.duckdb.catalogue import Table, quoted
 from backdrop.storage.duckdb.columns import to_records
 from backdrop.storage.duckdb.deadlines import Deadlines
-from backdrop.storage.duckdb.done import DoneWrites
+from backdrop.storage.duckdb.disk import Say, driver_error, end_if_not_synced, unavailable, wal_size
 from backdrop.storage.duckdb.groups import no_groups, to_groups
-from backdrop.storage.duckdb.known_ids import IdsByTable
-from backdrop.storage.duckdb.opening import open_file
+from backdrop.storage.duckdb.opened import OpenFile
 from backdrop.storage.duckdb.slices import cuts, select_sample, select_slices, tiers
 from backdrop.storage.duckdb.sql import (
     Statement,
@@ -47,7 +45,6 @@ from backdrop.storage.duckdb.state import (
     State,
     read_entries,
     read_lasting_entries,
-    read_state,
 )
 from backdrop.storage.duckdb.transaction import Transaction
 from backdrop.storage.duckdb.writer import Writer
@@ -64,19 +61,11 @@ from backdrop.storage.port import (
 T = TypeVar("T")
 
 
-@contextmanager
-def _driver_errors() -> Iterator[None]:
-    """No exception of the driver leaves the engine."""
-    try:
-        yield
-    except duckdb.Error as error:
-        raise StorageUnavailable("the store does not answer") from error
-
-
 class DuckDBStorage:
     """A store in one DuckDB file, which this process alone may have open.
 
-    `sorted_at_once`: about how many records a reading sorts in memory at a time.
+    `sorted_at_once`: about how many records a reading sorts in memory at a time. `say` is told what
+    the people who look after the server should know. A disk that fails to sync ends the process.
     Raises StorageUnavailable where the file can't be opened, with the reason in its message.
     """
 
@@ -88,17 +77,17 @@ class DuckDBStorage:
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         sorted_at_once: int = 50_000,
+        say: Say = lambda _: None,
     ) -> None:
         self._clock = clock
         self._sorted_at_once = sorted_at_once
-        self._connection = open_file(path)
-        self._cursors: LifoQueue[duckdb.DuckDBPyConnection] = LifoQueue()
-        with _driver_errors():
-            self._state = read_state(self._connection)
-            self._done = DoneWrites(self._connection)
-        tables = self._state.tables.values()
-        self._ids = IdsByTable(self._connection, tables)
-        self._writer = Writer(self._begin)
+        self._path, self._say = path, say
+        self._file = OpenFile(path)
+        self._state = self._file.state
+        self._wal = wal_size(path)
+        self._most_in_wal = 0  # what another process left is taken in soon
+        self._next_checkpoint = 0.0
+        self._writer = Writer(self._begin, recover=self._recover, rest=self._checkpoint)
         self._deadlines = Deadlines()
 
     # -- buckets ----------------------------------------------------------------------------
@@ -187,8 +176,8 @@ class DuckDBStorage:
 
     def done(self, bucket: str, key: str) -> Once | None:
         self._table(bucket)
-        with _driver_errors(), self._cursor() as cursor:
-            return self._done.find(cursor, bucket, key, now=self._clock())
+        with self._driver_errors(), self._file.cursor() as cursor:
+            return self._file.done.find(cursor, bucket, key, now=self._clock())
 
     @contextmanager
     def restoring(
@@ -228,11 +217,11 @@ class DuckDBStorage:
                 limit = table.records if query.limit is None else query.limit
                 pages = _pages(cursor, table, statements, limit)
                 first = list(islice(pages, 1))  # what can go wrong shows before the first page
-            yield Reading(chain(first, _guarded(pages)), fields)
+            yield Reading(chain(first, self._guarded(pages)), fields)
 
     def count_held(self, bucket: str, ids: Sequence[str]) -> int:
         with self._snapshot(bucket) as (cursor, table):
-            maybe = self._ids.maybe_held(table.name, ids) if table.records else []
+            maybe = self._file.ids.maybe_held(table.name, ids) if table.records else []
             if not maybe:
                 return 0
             cursor.register("asked", pa.table({"id": pa.array(maybe, pa.string())}))
@@ -247,7 +236,7 @@ class DuckDBStorage:
     def stored(self, bucket: str) -> Iterator[Reading]:
         with self._snapshot(bucket) as (cursor, table):
             _run(cursor, select_stored(table))
-            yield Reading(_guarded(_pages(cursor, table, iter(()), table.records)))
+            yield Reading(self._guarded(_pages(cursor, table, iter(()), table.records)))
 
     def groups(
         self, bucket: str, query: Query, *, most_rows: int, most_seconds: float | None = None
@@ -278,16 +267,16 @@ class DuckDBStorage:
         self._write(lambda transaction: transaction.put_entry(entry), act)
 
     def entry(self, kind: str, key: str) -> Entry | None:
-        with _driver_errors(), self._cursor() as cursor:
+        with self._driver_errors(), self._file.cursor() as cursor:
             found = read_entries(cursor, kind, key, now=self._clock())
         return next(iter(found), None)
 
     def entries(self, kind: str) -> list[Entry]:
-        with _driver_errors(), self._cursor() as cursor:
+        with self._driver_errors(), self._file.cursor() as cursor:
             return read_entries(cursor, kind, now=self._clock())
 
     def lasting_entries(self) -> list[Entry]:
-        with _driver_errors(), self._cursor() as cursor:
+        with self._driver_errors(), self._file.cursor() as cursor:
             return read_lasting_entries(cursor)
 
     def change_entry(
@@ -315,7 +304,7 @@ class DuckDBStorage:
     def audit(
         self, *, bucket: str | None = None, before: str | None = None, limit: int
     ) -> list[AuditEntry]:
-        with _driver_errors(), self._cursor() as cursor:
+        with self._driver_errors(), self._file.cursor() as cursor:
             return read_audit(cursor, bucket, before, limit)
 
     def prune_audit(self, before: datetime) -> None:
@@ -324,11 +313,11 @@ class DuckDBStorage:
     # -- the store itself -------------------------------------------------------------------
 
     def check(self) -> None:
-        with _driver_errors(), self._cursor() as cursor:
+        with self._driver_errors(), self._file.cursor() as cursor:
             cursor.execute("SELECT format FROM store").fetchall()
 
     def load(self) -> Load:
-        with _driver_errors(), self._cursor() as cursor:
+        with self._driver_errors(), self._file.cursor() as cursor:
             select = "SELECT sum(memory_usage_bytes) FROM duckdb_memory()"
             (engine_bytes,) = cursor.execute(select).fetchall()[0]
         writer = self._writer
@@ -342,11 +331,8 @@ class DuckDBStorage:
     def close(self) -> None:
         self._writer.close()
         self._deadlines.close()
-        self._ids.close()
-        with _driver_errors():
-            while not self._cursors.empty():
-                self._cursors.get().close()
-            self._connection.close()
+        with self._driver_errors():
+            self._file.close()
 
     # -- within -----------------------------------------------------------------------------
 
@@ -379,39 +365,92 @@ class DuckDBStorage:
                 transaction.note(act)
             return result
 
-        with _driver_errors():
+        with self._driver_errors():
             return self._writer.do(done)
 
     def _begin(self) -> Transaction:
+        if self._file.is_closed:
+            self._open_again()
+        self._wal = wal_size(self._path)
         return Transaction(
-            self._connection,
+            self._file.connection,
             self._state,
-            self._ids,
-            self._done,
+            self._file.ids,
+            self._file.done,
             now=self._clock(),
             publish=self._publish,
         )
 
     def _publish(self, state: State) -> None:
         self._state = state
-        self._ids.keep(table.name for table in state.tables.values())
+        self._file.ids.keep(table.name for table in state.tables.values())
+
+    def _recover(self, error: BaseException) -> bool:
+        """After a failed transaction: whether it has surely changed nothing.
+
+        The file is opened again where the database is unusable, or has not taken back what it wrote
+        of the transaction: what came after that in the WAL would be lost with it.
+        """
+        cause = driver_error(error)
+        if cause is None:
+            return True
+        end_if_not_synced(cause, self._path, self._say)
+        if isinstance(cause, duckdb.FatalException) or wal_size(self._path) != self._wal:
+            with suppress(StorageUnavailable, duckdb.Error):
+                self._open_again(cause)
+        return not isinstance(error, StorageUnavailable)
+
+    def _checkpoint(self) -> None:
+        """Take what the WAL holds into the file, now and then.
+
+        DuckDB would do so within a commit, which then could fail after the change was made.
+        """
+        due = self._next_checkpoint <= time.monotonic() and not self._file.is_closed
+        if not due or wal_size(self._path) <= self._most_in_wal:
+            return
+        try:
+            self._file.connection.execute("CHECKPOINT")
+            self._most_in_wal = _MOST_IN_WAL
+        except duckdb.Error as error:
+            end_if_not_synced(error, self._path, self._say)
+            self._next_checkpoint = time.monotonic() + _UNTIL_NEXT_CHECKPOINT
+            if isinstance(error, duckdb.FatalException):
+                with suppress(StorageUnavailable, duckdb.Error):
+                    self._open_again(error)
+
+    def _open_again(self, reason: duckdb.Error | None = None) -> None:
+        """Open the file anew, with all that was committed; raises where that can't be now."""
+        if reason is not None:
+            with suppress(OSError):
+                self._say(f"Opening {self._path} again: {str(reason).splitlines()[0]}")
+        if not self._file.close(patience=_LONGEST_READING):
+            raise StorageUnavailable("the store does not answer")
+        self._file = OpenFile(self._path)
+        self._state = self._file.state
 
     @contextmanager
-    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection of one's own to the same database."""
+    def _driver_errors(self) -> Iterator[None]:
+        """No exception of the driver leaves the engine."""
         try:
-            cursor = self._cursors.get_nowait()
-        except Empty:
-            cursor = self._connection.cursor()
-        try:
-            yield cursor
-        finally:
-            self._cursors.put(cursor)
+            yield
+        except duckdb.Error as error:
+            if isinstance(error, duckdb.FatalException):
+                self._look_after()
+            raise unavailable(error) from error
+        except StorageUnavailable:
+            if self._file.is_closed:
+                self._look_after()
+            raise
+
+    def _look_after(self) -> None:
+        """Have the writer find the database as it is, and open the file again if need be."""
+        with suppress(StorageUnavailable):  # the store is being closed
+            self._writer.submit(lambda _: None)
 
     @contextmanager
     def _snapshot(self, bucket: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, Table]]:
         """A transaction that sees the bucket as it stood at one commit, and its table then."""
-        with _driver_errors(), self._cursor() as cursor:
+        with self._driver_errors(), self._file.cursor() as cursor:
             table = self._begin_reading(cursor, bucket)
             try:
                 yield cursor, table
@@ -433,7 +472,17 @@ class DuckDBStorage:
                 raise StorageUnavailable("the store does not answer")
             time.sleep(0.0005)
 
+    def _guarded(self, pages: Iterator[Sequence[Record]]) -> Iterator[Sequence[Record]]:
+        with self._driver_errors():
+            yield from pages
 
+
+_MOST_IN_WAL = 16 * 2**20
+"""Bytes; DuckDB's own measure."""
+_UNTIL_NEXT_CHECKPOINT = 30.0
+"""Seconds after one that failed."""
+_LONGEST_READING = 120.0
+"""Seconds; a reader that has what it reads from a broken database leaves with its next page."""
 _LONGEST_PUBLISHING = 10.0
 """Seconds; far more than it takes to get from a commit to its publishing."""
 
@@ -464,11 +513,6 @@ def _pages(
         if statement is None:
             return
         _run(cursor, statement)
-
-
-def _guarded(pages: Iterator[Sequence[Record]]) -> Iterator[Sequence[Record]]:
-    with _driver_errors():
-        yield from pages
 
 
 def _zone_segments(

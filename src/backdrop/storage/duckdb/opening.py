@@ -78,5 +78,6 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "python_enable_replacements": False,
+    "checkpoint_threshold": "1TB",  # none within a commit: the engine does it between two
     "lock_configuration": True,
 }

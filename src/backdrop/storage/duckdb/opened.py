@@ -1,0 +1,71 @@
+"""A file that was opened once. Where its database breaks, it is opened again: that is another."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from backdrop.errors import StorageUnavailable
+from backdrop.storage.duckdb.disk import unavailable
+from backdrop.storage.duckdb.done import DoneWrites
+from backdrop.storage.duckdb.known_ids import IdsByTable
+from backdrop.storage.duckdb.opening import open_file
+from backdrop.storage.duckdb.state import read_state
+
+
+class OpenFile:
+    """The writer's connection, a cursor for whoever reads, and what the file held when opened.
+
+    Raises StorageUnavailable where it can't be opened, with the reason in its message.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.connection = open_file(path)
+        try:
+            self.state = read_state(self.connection)
+            self.done = DoneWrites(self.connection)
+        except duckdb.Error as error:
+            self.connection.close()
+            raise unavailable(error) from error
+        self.ids = IdsByTable(self.connection, self.state.tables.values())
+        self.is_closed = False
+        self._changed = threading.Condition()
+        self._idle: list[duckdb.DuckDBPyConnection] = []
+        self._in_use = 0
+
+    @contextmanager
+    def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection of one's own to the same database."""
+        with self._changed:
+            if self.is_closed:
+                raise StorageUnavailable("the store does not answer")
+            cursor = self._idle.pop() if self._idle else self.connection.cursor()
+            self._in_use += 1
+        try:
+            yield cursor
+        finally:
+            with self._changed:
+                self._in_use -= 1
+                if self.is_closed:
+                    cursor.close()
+                else:
+                    self._idle.append(cursor)
+                self._changed.notify_all()
+
+    def close(self, *, patience: float = 0) -> bool:
+        """Let no one in any more; whether all have left within so many seconds.
+
+        While one is in, the database stays in this process as it is.
+        """
+        with self._changed:
+            self.is_closed = True
+            while self._idle:
+                self._idle.pop().close()
+            have_left = self._changed.wait_for(lambda: not self._in_use, patience)
+        self.ids.close()
+        self.connection.close()
+        return have_left
