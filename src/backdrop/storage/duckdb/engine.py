@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -87,6 +88,8 @@ class DuckDBStorage:
         self._wal = wal_size(path)
         self._most_in_wal = 0  # what another process left is taken in soon
         self._next_checkpoint = 0.0
+        self._settled = threading.Event()
+        self._settled.set()
         self._writer = Writer(self._begin, recover=self._recover, rest=self._checkpoint)
         self._deadlines = Deadlines()
 
@@ -176,7 +179,7 @@ class DuckDBStorage:
 
     def done(self, bucket: str, key: str) -> Once | None:
         self._table(bucket)
-        with self._driver_errors(), self._file.cursor() as cursor:
+        with self._driver_errors(), self._cursor() as cursor:
             return self._file.done.find(cursor, bucket, key, now=self._clock())
 
     @contextmanager
@@ -267,16 +270,16 @@ class DuckDBStorage:
         self._write(lambda transaction: transaction.put_entry(entry), act)
 
     def entry(self, kind: str, key: str) -> Entry | None:
-        with self._driver_errors(), self._file.cursor() as cursor:
+        with self._driver_errors(), self._cursor() as cursor:
             found = read_entries(cursor, kind, key, now=self._clock())
         return next(iter(found), None)
 
     def entries(self, kind: str) -> list[Entry]:
-        with self._driver_errors(), self._file.cursor() as cursor:
+        with self._driver_errors(), self._cursor() as cursor:
             return read_entries(cursor, kind, now=self._clock())
 
     def lasting_entries(self) -> list[Entry]:
-        with self._driver_errors(), self._file.cursor() as cursor:
+        with self._driver_errors(), self._cursor() as cursor:
             return read_lasting_entries(cursor)
 
     def change_entry(
@@ -304,7 +307,7 @@ class DuckDBStorage:
     def audit(
         self, *, bucket: str | None = None, before: str | None = None, limit: int
     ) -> list[AuditEntry]:
-        with self._driver_errors(), self._file.cursor() as cursor:
+        with self._driver_errors(), self._cursor() as cursor:
             return read_audit(cursor, bucket, before, limit)
 
     def prune_audit(self, before: datetime) -> None:
@@ -313,11 +316,11 @@ class DuckDBStorage:
     # -- the store itself -------------------------------------------------------------------
 
     def check(self) -> None:
-        with self._driver_errors(), self._file.cursor() as cursor:
+        with self._driver_errors(), self._cursor() as cursor:
             cursor.execute("SELECT format FROM store").fetchall()
 
     def load(self) -> Load:
-        with self._driver_errors(), self._file.cursor() as cursor:
+        with self._driver_errors(), self._cursor() as cursor:
             select = "SELECT sum(memory_usage_bytes) FROM duckdb_memory()"
             (engine_bytes,) = cursor.execute(select).fetchall()[0]
         writer = self._writer
@@ -418,15 +421,27 @@ class DuckDBStorage:
                 with suppress(StorageUnavailable, duckdb.Error):
                     self._open_again(error)
 
+    @contextmanager
+    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection of one's own; where the file is being opened again, to what comes then."""
+        if self._file.is_closed:
+            self._settled.wait(_LONGEST_PUBLISHING)
+        with self._file.cursor() as cursor:
+            yield cursor
+
     def _open_again(self, reason: duckdb.Error | None = None) -> None:
         """Open the file anew, with all that was committed; raises where that can't be now."""
         if reason is not None:
             with suppress(OSError):
                 self._say(f"Opening {self._path} again: {str(reason).splitlines()[0]}")
-        if not self._file.close(patience=_LONGEST_READING):
-            raise StorageUnavailable("the store does not answer")
-        self._file = OpenFile(self._path)
-        self._state = self._file.state
+        self._settled.clear()
+        try:
+            if not self._file.close(patience=_LONGEST_READING):
+                raise StorageUnavailable("the store does not answer")
+            self._file = OpenFile(self._path)
+            self._state = self._file.state
+        finally:
+            self._settled.set()
 
     @contextmanager
     def _driver_errors(self) -> Iterator[None]:
@@ -450,7 +465,7 @@ class DuckDBStorage:
     @contextmanager
     def _snapshot(self, bucket: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, Table]]:
         """A transaction that sees the bucket as it stood at one commit, and its table then."""
-        with self._driver_errors(), self._file.cursor() as cursor:
+        with self._driver_errors(), self._cursor() as cursor:
             table = self._begin_reading(cursor, bucket)
             try:
                 yield cursor, table
