@@ -26,7 +26,7 @@ from tests.system.faults import BROKEN, FULL, RESIZE, SYNC, WRITE, Disk, compile
 
 BUCKET = "ledger"
 A_BATCH = 300
-_STEP = 1 if LONG else 2
+_STEP = 1 if LONG else 3
 """How far the places at which a session fails are apart, where each takes a server of its own."""
 _PATIENCE = 30.0
 """Seconds within which reading must go on, after the file had to be opened again."""
@@ -233,8 +233,8 @@ def test_a_disk_that_is_full_when_the_log_is_taken_into_the_file(
         ledger.make(server)
     opened_again = 0
     for first in range(1, 100, _STEP):
+        disk.fail(first)
         with serving(ledger, disk, tmp_path) as server:  # which takes it in after its first write
-            disk.fail(first)
             ledger.session(server)
             ledger.check(server)
             failed = disk.failed
@@ -310,14 +310,17 @@ def test_a_log_on_a_full_disk_stops_nothing(tmp_path: Path) -> None:
     """What the server has to say is lost; what it has to do is done, and it stops as it should."""
     port = free_port()
     admin = secrets.token_urlsafe(16)
-    with Path("/dev/full").open("w") as full, subprocess.Popen(
-        [BACKDROP, "serve", "--port", str(port)],
-        cwd=tmp_path,
-        env=clean_environment(BACKDROP_ADMIN_TOKEN=admin),
-        stdin=subprocess.DEVNULL,
-        stdout=full,
-        stderr=full,
-    ) as process:
+    with (
+        Path("/dev/full").open("w") as full,
+        subprocess.Popen(
+            [BACKDROP, "serve", "--port", str(port)],
+            cwd=tmp_path,
+            env=clean_environment(BACKDROP_ADMIN_TOKEN=admin),
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=full,
+        ) as process,
+    ):
         url = f"http://127.0.0.1:{port}"
         with httpx2.Client(headers={"Authorization": f"Bearer {admin}"}, timeout=30) as client:
             until = time.monotonic() + 30

@@ -117,7 +117,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         description="The id is percent-encoded, and may hold slashes.",
         access="writer",
         answers={200: {JSON: "Done"}},
-        errors=(401, 403, 404, 503),
+        errors=(401, 403, 404, 503, 507),
     ),
     ("/_buckets", "GET"): Operation(
         name="list_buckets",
@@ -167,7 +167,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         description="There is no way back.",
         access="admin",
         answers={200: {JSON: "Done"}},
-        errors=(401, 403, 404, 503),
+        errors=(401, 403, 404, 503, 507),
     ),
     ("/_buckets/{name}/tokens", "GET"): Operation(
         name="list_tokens",
@@ -197,7 +197,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         description="It opens nothing from then on.",
         access="admin",
         answers={200: {JSON: "Done"}},
-        errors=(401, 403, 404, 503),
+        errors=(401, 403, 404, 503, 507),
     ),
     ("/_users", "GET"): Operation(
         name="list_users",
@@ -227,7 +227,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         description="Who may still sign in, but has no bucket.",
         access="admin",
         answers={200: {JSON: "Done"}},
-        errors=(401, 403, 404, 503),
+        errors=(401, 403, 404, 503, 507),
     ),
     ("/_audit", "GET"): Operation(
         name="audit",

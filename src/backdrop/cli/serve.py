@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from backdrop.cli.options import takes_settings
 from backdrop.cli.output import Stop, note
 from backdrop.cli.sign_in import SIGN_IN, sign_in_of, sign_in_words
 from backdrop.cli.token_files import admin_token_file, read_or_make_token, test_token_file
-from backdrop.errors import BackdropError
+from backdrop.errors import BackdropError, StorageFull
 from backdrop.observe import json_lines
 from backdrop.server import App, CannotListen, CannotStart, address_of, bind, is_loopback, run
 from backdrop.settings import Secret, Settings, variable
@@ -89,7 +89,7 @@ def _serve(settings: Settings, apis: Apis) -> None:
                     if test_token is not None and number == 0:
                         demo.fill(storage, test_token=test_token.reveal())
                     if link is not None and number == 0:
-                        keep_link(storage, link)
+                        _keep_link(storage, link)
                     app = _app(
                         storage,
                         settings,
@@ -154,17 +154,25 @@ def _app(
     )
 
 
+def _keep_link(storage: Storage, link: Link) -> None:
+    try:
+        keep_link(storage, link)
+    except StorageFull as error:  # there is more to a server than its pages
+        _say(f"The link that signs in will not work: {error}")
+
+
 def _say_ready(settings: Settings, address: str, words: Mapping[str, str]) -> None:
-    note.print(f"[bold]Backdrop is ready[/] at {address}")
+    _say(f"[bold]Backdrop is ready[/] at {address}", markup=True)
     for name, text in {"store": without_credentials(settings.store), **words}.items():
-        note.print(f"  {name:<11}  {text}", markup=False)
+        _say(f"  {name:<11}  {text}")
     if settings.demo:
         for line in demo.hints(address, str(test_token_file(settings.store))):
-            note.print(line, markup=False)
+            _say(line)
 
 
-def _say(text: str) -> None:
-    note.print(text, markup=False)
+def _say(text: str, *, markup: bool = False) -> None:
+    with suppress(OSError):  # where it goes to a file on a full disk: the server goes on
+        note.print(text, markup=markup)
 
 
 def _say_nothing(_: object) -> None:
@@ -173,7 +181,7 @@ def _say_nothing(_: object) -> None:
 
 def _say_stopping(in_flight: int = 0) -> None:
     waiting = f", {in_flight} in flight" if in_flight else ""
-    note.print(f"Stopping: no new requests{waiting}")
+    _say(f"Stopping: no new requests{waiting}")
 
 
 def _refuse_sharing(settings: Settings, apis: Apis) -> None:

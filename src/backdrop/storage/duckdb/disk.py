@@ -73,9 +73,31 @@ def _end(path: Path, say: Say) -> NoReturn:
     os._exit(os.EX_IOERR)  # nothing is closed: that would write
 
 
+def wal_of(path: Path) -> Path:
+    """The file's write-ahead log."""
+    return path.with_name(f"{path.name}.wal")
+
+
 def wal_size(path: Path) -> int:
-    """How many bytes the file's write-ahead log has."""
+    """How many bytes it has."""
     try:
-        return path.with_name(f"{path.name}.wal").stat().st_size
+        return wal_of(path).stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def cut_wal(path: Path, size: int, say: Say) -> None:
+    """Take from the log of a file that is not open what is past the size.
+
+    Raises StorageUnavailable where the disk does not let it.
+    """
+    try:
+        with wal_of(path).open("r+b") as log:
+            log.truncate(size)
+            try:
+                os.fsync(log.fileno())
+            except OSError:
+                _end(path, say)
+    except OSError as error:
+        message = f"can't cut {wal_of(path)}: {error.strerror}"
+        raise StorageFull(message, code="storage_write_failed") from error

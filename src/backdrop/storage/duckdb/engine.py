@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -31,9 +30,9 @@ from backdrop.storage.duckdb.audit import read_audit
 from backdrop.storage.duckdb.catalogue import Table, quoted
 from backdrop.storage.duckdb.columns import to_records
 from backdrop.storage.duckdb.deadlines import Deadlines
-from backdrop.storage.duckdb.disk import Say, driver_error, end_if_not_synced, unavailable, wal_size
+from backdrop.storage.duckdb.disk import Say, unavailable
+from backdrop.storage.duckdb.file import LONGEST_WAIT, StoreFile
 from backdrop.storage.duckdb.groups import no_groups, to_groups
-from backdrop.storage.duckdb.opened import OpenFile
 from backdrop.storage.duckdb.slices import cuts, select_sample, select_slices, tiers
 from backdrop.storage.duckdb.sql import (
     Statement,
@@ -82,15 +81,8 @@ class DuckDBStorage:
     ) -> None:
         self._clock = clock
         self._sorted_at_once = sorted_at_once
-        self._path, self._say = path, say
-        self._file = OpenFile(path)
-        self._state = self._file.state
-        self._wal = wal_size(path)
-        self._most_in_wal = 0  # what another process left is taken in soon
-        self._next_checkpoint = 0.0
-        self._settled = threading.Event()
-        self._settled.set()
-        self._writer = Writer(self._begin, recover=self._recover, rest=self._checkpoint)
+        self._file = StoreFile(path, say=say, on_open=self._found)
+        self._writer = Writer(self._begin, recover=self._file.recover, rest=self._file.checkpoint)
         self._deadlines = Deadlines()
 
     # -- buckets ----------------------------------------------------------------------------
@@ -179,8 +171,8 @@ class DuckDBStorage:
 
     def done(self, bucket: str, key: str) -> Once | None:
         self._table(bucket)
-        with self._driver_errors(), self._cursor() as cursor:
-            return self._file.done.find(cursor, bucket, key, now=self._clock())
+        with self._driver_errors(), self._file.cursor() as cursor:
+            return self._file.open.done.find(cursor, bucket, key, now=self._clock())
 
     @contextmanager
     def restoring(
@@ -224,7 +216,7 @@ class DuckDBStorage:
 
     def count_held(self, bucket: str, ids: Sequence[str]) -> int:
         with self._snapshot(bucket) as (cursor, table):
-            maybe = self._file.ids.maybe_held(table.name, ids) if table.records else []
+            maybe = self._file.open.ids.maybe_held(table.name, ids) if table.records else []
             if not maybe:
                 return 0
             cursor.register("asked", pa.table({"id": pa.array(maybe, pa.string())}))
@@ -270,16 +262,16 @@ class DuckDBStorage:
         self._write(lambda transaction: transaction.put_entry(entry), act)
 
     def entry(self, kind: str, key: str) -> Entry | None:
-        with self._driver_errors(), self._cursor() as cursor:
+        with self._driver_errors(), self._file.cursor() as cursor:
             found = read_entries(cursor, kind, key, now=self._clock())
         return next(iter(found), None)
 
     def entries(self, kind: str) -> list[Entry]:
-        with self._driver_errors(), self._cursor() as cursor:
+        with self._driver_errors(), self._file.cursor() as cursor:
             return read_entries(cursor, kind, now=self._clock())
 
     def lasting_entries(self) -> list[Entry]:
-        with self._driver_errors(), self._cursor() as cursor:
+        with self._driver_errors(), self._file.cursor() as cursor:
             return read_lasting_entries(cursor)
 
     def change_entry(
@@ -307,7 +299,7 @@ class DuckDBStorage:
     def audit(
         self, *, bucket: str | None = None, before: str | None = None, limit: int
     ) -> list[AuditEntry]:
-        with self._driver_errors(), self._cursor() as cursor:
+        with self._driver_errors(), self._file.cursor() as cursor:
             return read_audit(cursor, bucket, before, limit)
 
     def prune_audit(self, before: datetime) -> None:
@@ -316,11 +308,11 @@ class DuckDBStorage:
     # -- the store itself -------------------------------------------------------------------
 
     def check(self) -> None:
-        with self._driver_errors(), self._cursor() as cursor:
+        with self._driver_errors(), self._file.cursor() as cursor:
             cursor.execute("SELECT format FROM store").fetchall()
 
     def load(self) -> Load:
-        with self._driver_errors(), self._cursor() as cursor:
+        with self._driver_errors(), self._file.cursor() as cursor:
             select = "SELECT sum(memory_usage_bytes) FROM duckdb_memory()"
             (engine_bytes,) = cursor.execute(select).fetchall()[0]
         writer = self._writer
@@ -372,76 +364,22 @@ class DuckDBStorage:
             return self._writer.do(done)
 
     def _begin(self) -> Transaction:
-        if self._file.is_closed:
-            self._open_again()
-        self._wal = wal_size(self._path)
+        file = self._file.prepare()
         return Transaction(
-            self._file.connection,
+            file.connection,
             self._state,
-            self._file.ids,
-            self._file.done,
+            file.ids,
+            file.done,
             now=self._clock(),
             publish=self._publish,
         )
 
+    def _found(self, state: State) -> None:
+        self._state = state
+
     def _publish(self, state: State) -> None:
         self._state = state
-        self._file.ids.keep(table.name for table in state.tables.values())
-
-    def _recover(self, error: BaseException) -> bool:
-        """After a failed transaction: whether it has surely changed nothing.
-
-        The file is opened again where the database is unusable, or has not taken back what it wrote
-        of the transaction: what came after that in the WAL would be lost with it.
-        """
-        cause = driver_error(error)
-        if cause is None:
-            return True
-        end_if_not_synced(cause, self._path, self._say)
-        if isinstance(cause, duckdb.FatalException) or wal_size(self._path) != self._wal:
-            with suppress(StorageUnavailable, duckdb.Error):
-                self._open_again(cause)
-        return not isinstance(error, StorageUnavailable)
-
-    def _checkpoint(self) -> None:
-        """Take what the WAL holds into the file, now and then.
-
-        DuckDB would do so within a commit, which then could fail after the change was made.
-        """
-        due = self._next_checkpoint <= time.monotonic() and not self._file.is_closed
-        if not due or wal_size(self._path) <= self._most_in_wal:
-            return
-        try:
-            self._file.connection.execute("CHECKPOINT")
-            self._most_in_wal = _MOST_IN_WAL
-        except duckdb.Error as error:
-            end_if_not_synced(error, self._path, self._say)
-            self._next_checkpoint = time.monotonic() + _UNTIL_NEXT_CHECKPOINT
-            if isinstance(error, duckdb.FatalException):
-                with suppress(StorageUnavailable, duckdb.Error):
-                    self._open_again(error)
-
-    @contextmanager
-    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection of one's own; where the file is being opened again, to what comes then."""
-        if self._file.is_closed:
-            self._settled.wait(_LONGEST_PUBLISHING)
-        with self._file.cursor() as cursor:
-            yield cursor
-
-    def _open_again(self, reason: duckdb.Error | None = None) -> None:
-        """Open the file anew, with all that was committed; raises where that can't be now."""
-        if reason is not None:
-            with suppress(OSError):
-                self._say(f"Opening {self._path} again: {str(reason).splitlines()[0]}")
-        self._settled.clear()
-        try:
-            if not self._file.close(patience=_LONGEST_READING):
-                raise StorageUnavailable("the store does not answer")
-            self._file = OpenFile(self._path)
-            self._state = self._file.state
-        finally:
-            self._settled.set()
+        self._file.open.ids.keep(table.name for table in state.tables.values())
 
     @contextmanager
     def _driver_errors(self) -> Iterator[None]:
@@ -453,7 +391,7 @@ class DuckDBStorage:
                 self._look_after()
             raise unavailable(error) from error
         except StorageUnavailable:
-            if self._file.is_closed:
+            if self._file.open.is_closed:
                 self._look_after()
             raise
 
@@ -465,7 +403,7 @@ class DuckDBStorage:
     @contextmanager
     def _snapshot(self, bucket: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, Table]]:
         """A transaction that sees the bucket as it stood at one commit, and its table then."""
-        with self._driver_errors(), self._cursor() as cursor:
+        with self._driver_errors(), self._file.cursor() as cursor:
             table = self._begin_reading(cursor, bucket)
             try:
                 yield cursor, table
@@ -475,7 +413,7 @@ class DuckDBStorage:
     def _begin_reading(self, cursor: duckdb.DuckDBPyConnection, bucket: str) -> Table:
         # A commit shows in the file an instant before its state is published here: where the two
         # differ, the transaction is begun again.
-        deadline = time.monotonic() + _LONGEST_PUBLISHING
+        deadline = time.monotonic() + LONGEST_WAIT
         while True:
             table = self._table(bucket)
             cursor.begin()
@@ -490,16 +428,6 @@ class DuckDBStorage:
     def _guarded(self, pages: Iterator[Sequence[Record]]) -> Iterator[Sequence[Record]]:
         with self._driver_errors():
             yield from pages
-
-
-_MOST_IN_WAL = 16 * 2**20
-"""Bytes; DuckDB's own measure."""
-_UNTIL_NEXT_CHECKPOINT = 30.0
-"""Seconds after one that failed."""
-_LONGEST_READING = 120.0
-"""Seconds; a reader that has what it reads from a broken database leaves with its next page."""
-_LONGEST_PUBLISHING = 10.0
-"""Seconds; far more than it takes to get from a commit to its publishing."""
 
 
 def _fields(cursor: duckdb.DuckDBPyConnection, table: Table, query: Query) -> list[str]:
