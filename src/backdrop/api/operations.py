@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from backdrop.api.audit_app import PARAMETERS as AUDIT_PARAMETERS
+from backdrop.api.backup_app import BACKUP_TYPE
 from backdrop.api.encode import CSV, JSON
 from backdrop.api.schemas import Schema
 from backdrop.observe import METRICS_TYPE
@@ -239,6 +240,17 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         parameters={name: one[1:] for name, one in AUDIT_PARAMETERS.items()},
         answers={200: {JSON: "Audit"}},
         errors=(400, 401, 403, 503),
+    ),
+    ("/_backup", "GET"): Operation(
+        name="backup",
+        group="Backup",
+        summary="The whole store as one file",
+        description="As it stood at one moment, while writes go on: made first, then sent. It is a "
+        "DuckDB file with all that the store holds, hashes of tokens too, and with what it must "
+        "hold, so that `backdrop backup` and `restore` can tell. Only a store on DuckDB has it.",
+        access="admin",
+        answers={200: {BACKUP_TYPE: ""}},
+        errors=(401, 403, 404, 409, 503, 507),
     ),
     ("/_status", "GET"): Operation(
         name="status",

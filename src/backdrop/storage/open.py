@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from backdrop.errors import InvalidRequest
-from backdrop.storage.port import Storage
+from backdrop.storage.port import Snapshot, Storage
 
 STORE_EXPECTED = (
     "duckdb:///path/to/file.duckdb, mongodb://host:27017/database?replicaSet=name or memory:"
@@ -68,6 +69,20 @@ def opener(url: str, *, say: Callable[[str], None] = lambda _: None) -> Callable
 
         return partial(MongoDBStorage, url, say=say)
     raise InvalidRequest(f"there is no store {url.split(':')[0]!r}; expected {STORE_EXPECTED}")
+
+
+def opened_backup(path: Path) -> AbstractContextManager[Snapshot]:
+    """What a backup's file holds. Raises StorageUnavailable where it can't be read."""
+    from backdrop.storage.duckdb import snapshot
+
+    return snapshot.opened_backup(path)
+
+
+def make_store_of(path: Path) -> None:
+    """Make a backup's file a store, in which no version comes again that was given out since."""
+    from backdrop.storage.duckdb import snapshot
+
+    snapshot.make_store_of(path)
 
 
 def _split(url: str) -> SplitResult:

@@ -15,7 +15,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
-from typing import Protocol, TypeAlias
+from pathlib import Path
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from backdrop.domain.audit import Act, AuditEntry
 from backdrop.domain.bucket import Bucket
@@ -290,6 +291,46 @@ class Storage(Protocol):
 
     def close(self) -> None:
         """Finish what was accepted and let go of everything. Nothing may be called afterwards."""
+
+
+class Snapshot(Protocol):
+    """All that a store holds, as it stood at one moment.
+
+    Its methods raise StorageUnavailable, with the reason, and are for one thread at a time.
+    """
+
+    def buckets(self) -> list[Bucket]:
+        """Every bucket, by name."""
+
+    def state(self, name: str) -> BucketState:
+        """As `Storage.state`."""
+
+    def tokens(self, bucket: str) -> list[Token]:
+        """As `Storage.tokens`."""
+
+    def stored(self, bucket: str) -> AbstractContextManager[Reading]:
+        """As `Storage.stored`."""
+
+    def digests(self) -> dict[str, str]:
+        """Of what is no record, by the engine's own names: something that differs where it does."""
+
+    def write(self, path: Path, note: bytes) -> None:
+        """Make a new file that holds all of it, and the note; durable once the file is synced."""
+
+    def note(self) -> bytes | None:
+        """What the file was made with; None where it is no such file."""
+
+
+@runtime_checkable
+class HasSnapshots(Protocol):
+    """A store that can be copied whole while it is written to."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the store is, and there is room for as much again."""
+
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        """All that it holds now. Writes go on meanwhile. Raises Conflict where one is open."""
 
 
 # The messages that all engines share.

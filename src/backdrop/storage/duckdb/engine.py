@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,15 +26,16 @@ from backdrop.domain.shape import Groups
 from backdrop.domain.table import Records
 from backdrop.domain.token import Token
 from backdrop.domain.values import ID, TIMESTAMP, Record
-from backdrop.errors import NotFound, StorageUnavailable
+from backdrop.errors import Conflict, NotFound, StorageUnavailable
 from backdrop.storage.duckdb.audit import read_audit
 from backdrop.storage.duckdb.catalogue import Table, quoted
-from backdrop.storage.duckdb.columns import to_records
 from backdrop.storage.duckdb.deadlines import Deadlines
 from backdrop.storage.duckdb.disk import Say, unavailable
 from backdrop.storage.duckdb.file import LONGEST_WAIT, StoreFile
 from backdrop.storage.duckdb.groups import no_groups, to_groups
+from backdrop.storage.duckdb.pages import pages, run
 from backdrop.storage.duckdb.slices import cuts, select_sample, select_slices, tiers
+from backdrop.storage.duckdb.snapshot import FileSnapshot
 from backdrop.storage.duckdb.sql import (
     Statement,
     select_groups,
@@ -49,7 +51,6 @@ from backdrop.storage.duckdb.state import (
 from backdrop.storage.duckdb.transaction import Transaction
 from backdrop.storage.duckdb.writer import Writer
 from backdrop.storage.port import (
-    RECORDS_A_PAGE,
     BucketState,
     Load,
     Reading,
@@ -81,6 +82,8 @@ class DuckDBStorage:
     ) -> None:
         self._clock = clock
         self._sorted_at_once = sorted_at_once
+        self._path = path
+        self._one_snapshot = threading.Lock()
         self._file = StoreFile(path, say=say, on_open=self._found)
         self._writer = Writer(self._begin, recover=self._file.recover, rest=self._file.checkpoint)
         self._deadlines = Deadlines()
@@ -208,11 +211,11 @@ class DuckDBStorage:
             with self._deadlines.within(most_seconds, cursor):
                 fields = _fields(cursor, table, query) if with_fields else ()
                 statements = self._selects(cursor, table, query)
-                _run(cursor, next(statements))
+                run(cursor, next(statements))
                 limit = table.records if query.limit is None else query.limit
-                pages = _pages(cursor, table, statements, limit)
-                first = list(islice(pages, 1))  # what can go wrong shows before the first page
-            yield Reading(chain(first, self._guarded(pages)), fields)
+                found = pages(cursor, table, statements, limit)
+                first = list(islice(found, 1))  # what can go wrong shows before the first page
+            yield Reading(chain(first, self._guarded(found)), fields)
 
     def count_held(self, bucket: str, ids: Sequence[str]) -> int:
         with self._snapshot(bucket) as (cursor, table):
@@ -230,8 +233,8 @@ class DuckDBStorage:
     @contextmanager
     def stored(self, bucket: str) -> Iterator[Reading]:
         with self._snapshot(bucket) as (cursor, table):
-            _run(cursor, select_stored(table))
-            yield Reading(self._guarded(_pages(cursor, table, iter(()), table.records)))
+            run(cursor, select_stored(table))
+            yield Reading(self._guarded(pages(cursor, table, iter(()), table.records)))
 
     def groups(
         self, bucket: str, query: Query, *, most_rows: int, most_seconds: float | None = None
@@ -323,6 +326,24 @@ class DuckDBStorage:
             engine_bytes=int(engine_bytes),
         )
 
+    @property
+    def folder(self) -> Path:
+        return self._path.absolute().parent
+
+    @contextmanager
+    def snapshot(self) -> Iterator[FileSnapshot]:
+        if not self._one_snapshot.acquire(blocking=False):
+            raise Conflict("a backup is being made already: wait for its end")
+        try:
+            with self._driver_errors(), self._file.cursor() as cursor:
+                cursor.begin()
+                try:
+                    yield FileSnapshot(cursor)
+                finally:
+                    cursor.rollback()
+        finally:
+            self._one_snapshot.release()
+
     def close(self) -> None:
         self._writer.close()
         self._deadlines.close()
@@ -342,7 +363,7 @@ class DuckDBStorage:
         for tier in tiers(query, table):
             where: Sequence[tuple[Any, bool]] = ()
             if tier.value is not None:
-                sample = _run(cursor, select_sample(query, table, tier)).fetchall()
+                sample = run(cursor, select_sample(query, table, tier)).fetchall()
                 pieces = -(-table.records // self._sorted_at_once)
                 where = cuts([value for (value,) in sample], pieces)
             yield from select_slices(query, table, tier, where)
@@ -425,37 +446,16 @@ class DuckDBStorage:
                 raise StorageUnavailable("the store does not answer")
             time.sleep(0.0005)
 
-    def _guarded(self, pages: Iterator[Sequence[Record]]) -> Iterator[Sequence[Record]]:
+    def _guarded(self, found: Iterator[Sequence[Record]]) -> Iterator[Sequence[Record]]:
         with self._driver_errors():
-            yield from pages
+            yield from found
 
 
 def _fields(cursor: duckdb.DuckDBPyConnection, table: Table, query: Query) -> list[str]:
     """The fields that the matching records have."""
-    (found,) = _run(cursor, select_presence(query, table)).fetchall()
+    (found,) = run(cursor, select_presence(query, table)).fetchall()
     names = (field for (field, _), some in zip(table.columns, found, strict=True) if some)
     return sorted(set(names))
-
-
-def _run(cursor: duckdb.DuckDBPyConnection, statement: Statement) -> duckdb.DuckDBPyConnection:
-    return cursor.execute(statement.text, statement.parameters)
-
-
-def _pages(
-    cursor: duckdb.DuckDBPyConnection, table: Table, more: Iterator[Statement], left: int
-) -> Iterator[Sequence[Record]]:
-    """The records of the statement that runs, then those of `more`, `left` at most."""
-    columns = list(table.columns)
-    while left > 0:
-        rows = cursor.fetchmany(min(RECORDS_A_PAGE, left))
-        if rows:
-            left -= len(rows)
-            yield to_records(rows, columns)
-            continue
-        statement = next(more, None)
-        if statement is None:
-            return
-        _run(cursor, statement)
 
 
 def _zone_segments(

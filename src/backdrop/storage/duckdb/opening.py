@@ -23,7 +23,7 @@ def open_file(path: Path) -> duckdb.DuckDBPyConnection:
     if not path.parent.is_dir():
         raise StorageUnavailable(f"can't open {path}: there is no folder {path.parent}")
     try:
-        connection = duckdb.connect(str(path), config=_CONFIG)
+        connection = duckdb.connect(str(path), config=CONFIG)
         tables = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
         if not tables:
             connection.begin()
@@ -73,7 +73,7 @@ def _reason(error: duckdb.Error) -> str:
     )
 
 
-_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": False,  # no statement can read or write another file
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
