@@ -13,7 +13,7 @@ from typing import IO
 import msgspec
 
 from backdrop.copying import Contents, Progress, contents
-from backdrop.errors import BackdropError
+from backdrop.errors import BackdropError, InvalidRequest
 from backdrop.storage.open import opened_backup
 from backdrop.storage.port import HasSnapshots, Snapshot
 
@@ -48,7 +48,7 @@ class Backup:
         return ", ".join(found) or None
 
 
-class BadBackup(BackdropError):
+class BadBackup(InvalidRequest):
     """The file is no backup, or is not what it was when it was made."""
 
 
