@@ -33,8 +33,8 @@ from backdrop.storage.duckdb.columns import to_records
 from backdrop.storage.duckdb.deadlines import Deadlines
 from backdrop.storage.duckdb.done import DoneWrites
 from backdrop.storage.duckdb.groups import no_groups, to_groups
+from backdrop.storage.duckdb.guard import Guard, Report
 from backdrop.storage.duckdb.known_ids import IdsByTable
-from backdrop.storage.duckdb.opening import open_file
 from backdrop.storage.duckdb.slices import cuts, select_sample, select_slices, tiers
 from backdrop.storage.duckdb.sql import (
     Statement,
@@ -88,14 +88,17 @@ class DuckDBStorage:
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         sorted_at_once: int = 50_000,
+        report: Report = lambda *_: None,
     ) -> None:
         self._clock = clock
         self._sorted_at_once = sorted_at_once
-        self._connection = open_file(path)
+        self._guard = Guard(path, report)
+        self._connection = self._guard.open()
         self._cursors: LifoQueue[duckdb.DuckDBPyConnection] = LifoQueue()
         with _driver_errors():
             self._state = read_state(self._connection)
             self._done = DoneWrites(self._connection)
+            self._guard.begin(self._connection, self._state)
         tables = self._state.tables.values()
         self._ids = IdsByTable(self._connection, tables)
         self._writer = Writer(self._begin)
@@ -346,7 +349,9 @@ class DuckDBStorage:
         with _driver_errors():
             while not self._cursors.empty():
                 self._cursors.get().close()
+            self._guard.unmark(self._connection)
             self._connection.close()
+        self._guard.end(self._state)
 
     # -- within -----------------------------------------------------------------------------
 
@@ -393,6 +398,7 @@ class DuckDBStorage:
         )
 
     def _publish(self, state: State) -> None:
+        self._guard.note(self._state, state)
         self._state = state
         self._ids.keep(table.name for table in state.tables.values())
 
