@@ -175,7 +175,7 @@ class Guard:
         return connection
 
     def _refuse_lone_copy(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """A file that is marked as open, alone: copied from under a server, or robbed of its WAL."""
+        """A file marked as open, alone: copied from under a server, or robbed of its WAL."""
         if connection.execute("SELECT * FROM opened").fetchall():
             connection.close()
             raise damaged(
