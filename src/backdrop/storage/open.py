@@ -8,7 +8,8 @@ from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from backdrop.errors import InvalidRequest
-from backdrop.storage.port import Storage
+from backdrop.storage.port import Report, Storage
+from backdrop.storage.repaired import Repair
 
 STORE_EXPECTED = (
     "duckdb:///path/to/file.duckdb, mongodb://host:27017/database?replicaSet=name or memory:"
@@ -49,10 +50,15 @@ def open_storage(url: str) -> Storage:
     return opener(url)()
 
 
-def opener(url: str, *, say: Callable[[str], None] = lambda _: None) -> Callable[[], Storage]:
+def opener(
+    url: str,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    report: Report = lambda *_: None,
+) -> Callable[[], Storage]:
     """What opens the store that the URL names. Raises InvalidRequest, before anything is opened.
 
-    `say` is told, for people, what has to be waited for then.
+    `say` is told, for people, what has to be waited for then, and `report` what was set aside.
     """
     if url == "memory:":
         from backdrop.storage.memory import MemoryStorage
@@ -62,12 +68,29 @@ def opener(url: str, *, say: Callable[[str], None] = lambda _: None) -> Callable
     if path is not None:
         from backdrop.storage.duckdb.engine import DuckDBStorage
 
-        return partial(DuckDBStorage, path)
+        return partial(DuckDBStorage, path, report=report)
     if is_mongodb(url):
         from backdrop.storage.mongodb.engine import MongoDBStorage
 
         return partial(MongoDBStorage, url, say=say)
     raise InvalidRequest(f"there is no store {url.split(':')[0]!r}; expected {STORE_EXPECTED}")
+
+
+def repair_store(url: str) -> Repair:
+    """Make the damaged store that the URL names one that can be opened again.
+
+    Raises InvalidRequest for a store that is no file, BeyondRepair where nothing can be read, and
+    StorageUnavailable where another process has it open.
+    """
+    path = duckdb_path(url)
+    if path is None:
+        raise InvalidRequest(
+            f"{without_credentials(url)} is no file: repair is for stores such as "
+            "duckdb:backdrop.duckdb"
+        )
+    from backdrop.storage.duckdb.repair import repair
+
+    return repair(path)
 
 
 def _split(url: str) -> SplitResult:

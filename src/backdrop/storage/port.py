@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from backdrop.domain.audit import Act, AuditEntry
@@ -61,6 +62,10 @@ class Load:
 
 Restore: TypeAlias = Callable[[Records], None]
 """Stores one more batch of a bucket that is being restored."""
+
+
+Report: TypeAlias = Callable[[str, Path | None, int], None]
+"""Told of what an engine set aside to open its store: why, where it is kept, and its bytes."""
 
 
 class Reading(Iterator[Sequence[Record]]):

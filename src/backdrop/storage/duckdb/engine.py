@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,8 +34,9 @@ from backdrop.storage.duckdb.columns import to_records
 from backdrop.storage.duckdb.deadlines import Deadlines
 from backdrop.storage.duckdb.done import DoneWrites
 from backdrop.storage.duckdb.groups import no_groups, to_groups
-from backdrop.storage.duckdb.guard import Guard, Report
+from backdrop.storage.duckdb.guard import Guard
 from backdrop.storage.duckdb.known_ids import IdsByTable
+from backdrop.storage.duckdb.opening import not_answering, refusal
 from backdrop.storage.duckdb.slices import cuts, select_sample, select_slices, tiers
 from backdrop.storage.duckdb.sql import (
     Statement,
@@ -56,6 +58,7 @@ from backdrop.storage.port import (
     BucketState,
     Load,
     Reading,
+    Report,
     Restore,
     not_found,
     too_many_rows,
@@ -70,7 +73,7 @@ def _driver_errors() -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        raise StorageUnavailable("the store does not answer") from error
+        raise not_answering(error) from error
 
 
 class DuckDBStorage:
@@ -95,10 +98,15 @@ class DuckDBStorage:
         self._guard = Guard(path, report)
         self._connection = self._guard.open()
         self._cursors: LifoQueue[duckdb.DuckDBPyConnection] = LifoQueue()
-        with _driver_errors():
+        try:
             self._state = read_state(self._connection)
             self._done = DoneWrites(self._connection)
             self._guard.begin(self._connection, self._state)
+        except (duckdb.Error, StorageUnavailable) as error:
+            with contextlib.suppress(duckdb.Error):
+                self._connection.close()
+            self._guard.release()
+            raise (refusal(path, error) if isinstance(error, duckdb.Error) else error) from error
         tables = self._state.tables.values()
         self._ids = IdsByTable(self._connection, tables)
         self._writer = Writer(self._begin)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from zlib import crc32
@@ -25,9 +24,7 @@ from backdrop.storage.duckdb.commit_log import (
 )
 from backdrop.storage.duckdb.opening import Damaged, damaged, open_file, refuse_if_held
 from backdrop.storage.duckdb.state import State
-
-Report = Callable[[str, Path | None, int], None]
-"""Told, in words, of what was cut off or could not be checked; where it is kept; its bytes."""
+from backdrop.storage.port import Report
 
 
 class Guard:
@@ -231,15 +228,18 @@ def cut(wal: Path, at: int) -> tuple[Path, int]:
     with wal.open("rb+") as file:
         file.seek(at)
         rest = file.read()
-        kept = _new_name(wal, f"cut-at-{at}")
+        kept = new_name(wal, f"cut-at-{at}")
+        kept.touch(0o600)
         kept.write_bytes(rest)
-        kept.chmod(0o600)
         file.truncate(at)
         os.fsync(file.fileno())
+    if at == 0:
+        wal.unlink()
     return kept, len(rest)
 
 
-def _new_name(path: Path, ending: str) -> Path:
+def new_name(path: Path, ending: str) -> Path:
+    """A name beside the path that nothing has yet."""
     names = (f"{path.name}.{ending}{f'-{again}' if again else ''}" for again in range(1_000))
     return next(one for one in map(path.with_name, names) if not one.exists())
 

@@ -46,7 +46,7 @@ def open_file(path: Path) -> duckdb.DuckDBPyConnection:
         connection.execute(OPENED_TABLE)
         _drop_left_over(connection)
     except duckdb.Error as error:
-        raise _refusal(path, error) from error
+        raise refusal(path, error) from error
     return connection
 
 
@@ -61,15 +61,26 @@ def damaged(path: Path, what: str) -> Damaged:
     )
 
 
+def not_answering(error: duckdb.Error) -> StorageUnavailable:
+    """What to say, to anyone, of a store that was open and failed."""
+    if _says_damaged(str(error)):
+        return Damaged("the store's file is damaged: stop the server, and run `backdrop repair`")
+    return StorageUnavailable("the store does not answer")
+
+
+_says_damaged = re.compile("Corrupt|checksum|Could not read enough bytes").search
+
+
 def refuse_if_held(path: Path) -> None:
     """Raise StorageUnavailable, with who has it, where another process has the file open."""
     try:
         duckdb.connect(str(path), read_only=True, config=_CONFIG).close()
     except duckdb.Error as error:
-        raise _refusal(path, error) from error
+        raise refusal(path, error) from error
 
 
-def _refusal(path: Path, error: duckdb.Error) -> StorageUnavailable:
+def refusal(path: Path, error: duckdb.Error) -> StorageUnavailable:
+    """What to say of a file that can't be opened."""
     reason = str(error).splitlines()[0]
     holder = re.search(r"Conflicting lock is held in .*?\(PID (\d+)\)", reason)
     if holder is not None:
