@@ -39,6 +39,7 @@ class Guard:
         self._file = self._log = -1
         self._header, self._end = b"", 0
         self._is_behind = False
+        self._acknowledged = 0
         try:
             self._take_file()
             self._known = read_commit_log(self._log_path)
@@ -69,7 +70,9 @@ class Guard:
         if not connection.execute("SELECT * FROM opened").fetchall():
             connection.execute("INSERT INTO opened VALUES ($1)", [datetime.now(UTC)])
             connection.execute("CHECKPOINT")  # the mark is in the file itself, should it be copied
-        self._rebase(state)
+        # What the WAL holds past its acknowledged bytes DuckDB may cut off with the next commit.
+        self._is_behind = self._wal.exists()
+        self._rebase(state, self._acknowledged)
 
     def note(self, before: State, state: State) -> None:
         """A commit was made, which led to `state`: from now on it must be found.
@@ -152,6 +155,7 @@ class Guard:
                 f"{self._wal.name} {what}: it has {whole:,} of {known.end:,} bytes that were "
                 "acknowledged",
             )
+        self._acknowledged = known.end
 
     def _connected(self) -> duckdb.DuckDBPyConnection:
         known = self._known
@@ -206,9 +210,9 @@ class Guard:
         append_commit(self._log, Commit(self._end, end, crc32(part), version, records))
         self._end = end
 
-    def _rebase(self, state: State) -> None:
-        """Begin the commit log anew, with the store as it is now."""
-        header, wal = os.pread(self._file, HEADER_BYTES, 0), self._wal_from(0)
+    def _rebase(self, state: State, end: int | None = None) -> None:
+        """Begin the commit log anew, with the store as it is now, and the WAL up to `end`."""
+        header, wal = os.pread(self._file, HEADER_BYTES, 0), self._wal_from(0)[:end]
         records: dict[str, int | None] = {name: t.records for name, t in state.tables.items()}
         commit = Commit(0, len(wal), crc32(wal), _version(state), records)
         write_commit_log(self._log_path, header, commit)
