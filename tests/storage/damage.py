@@ -26,7 +26,7 @@ from tests.storage.exact import batch, stored
 
 NAME = "store.duckdb"
 BUCKETS = ("alpha", "beta", "gamma")
-COMMITS = 90
+COMMITS = 45
 HEADER_BYTES = 3 * 4096
 
 Files = dict[str, bytes]
@@ -58,7 +58,7 @@ def fill(storage: DuckDBStorage, first: int, commits: int) -> Iterator[Contents]
         name = BUCKETS[number % len(BUCKETS)]
         rows = [
             {"_id": f"{number}-{place}", f"only_{name}": place * 0.5, "text": f"of {number}"}
-            for place in range(1 + number * 7 % 50)
+            for place in range(1 + number * 7 % 20)
         ]
         storage.save(name, batch(*rows))
         yield contents(storage)
@@ -136,15 +136,19 @@ class Outcomes:
 def damage(store: Killed, harm: str, places: range, folder: Path, repair_every: int) -> Outcomes:
     """Damage the store at each place, a number that the harm is drawn from: what comes of it."""
     found = Outcomes()
+    path = put(folder, store.files)
     for place in places:
         damaged = HARMS[harm](store.files, Random(f"{harm}-{place}"))  # noqa: S311  places
-        path = put(folder, damaged)
+        for name in damaged.keys() - {n for n in damaged if damaged[n] is store.files[n]}:
+            path.with_name(path.name + name).write_bytes(damaged[name])
         outcome = opening(path, store.whole)
         found.counts[outcome] += 1
         if outcome == "refused" and place % repair_every == 0:
             put(folder, damaged)
             outcome = repairing(path, store)
             found.counts[outcome] += 1
+        if outcome != "refused":  # which changes nothing
+            put(folder, store.files)
         if outcome not in RIGHT:
             found.wrong.append(f"{harm}, place {place}: {outcome}")
     return found

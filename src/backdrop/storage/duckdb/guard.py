@@ -94,10 +94,14 @@ class Guard:
         connection.execute("DELETE FROM opened")
 
     def end(self, state: State) -> None:
-        """The file was closed, by which DuckDB has let go of the lock on it."""
+        """The file was closed, by which DuckDB has let go of the lock on it.
+
+        Where that left a WAL, what the log says of it is as true as before.
+        """
         with contextlib.suppress(OSError):  # another process has it: the log is that one's
             _lock(self._file)
-            self._rebase(state)
+            if not self._wal.exists():
+                self._rebase(state)
         self.release()
 
     def release(self) -> None:

@@ -43,19 +43,18 @@ def repair(path: Path) -> Repair:
     if known is not None:
         _mend_wal(path, known, found)
         _mend_header(path, known, found)
-    connection = _opened(path, found, had)
-    try:
+    with contextlib.closing(_opened(path, found, had)) as connection:
         tables = _tables(connection)
         records = _records_tables(connection, path, had)
         broken = [name for name in tables if not _is_readable(connection, name)]
-        counts = _counts(connection, records, broken)
-        if broken:
-            counts = _salvage(path, connection, tables, records, broken, found)
-        else:
-            _correct(connection, counts)
-    finally:
-        with contextlib.suppress(duckdb.Error):
-            connection.close()
+        salvaged = _salvage(path, connection, tables, broken) if broken else None
+    if salvaged is not None:
+        _put_in_place(salvaged, path, found)
+        buckets = {table for table, _ in records.values()}
+        found.lost += [f"some of the table {name}" for name in broken if name not in buckets]
+    with contextlib.closing(open_file(path)) as connection:
+        counts = {name: _count(connection, table) for name, (table, _) in records.items()}
+        _correct(connection, counts)
     _take_note(path, found)
     if known is None:
         had = {name: records[name][1] for name in records}
@@ -114,13 +113,13 @@ def _header(path: Path) -> bytes:
 
 
 def _opened(path: Path, found: Repair, had: Mapping[str, int]) -> duckdb.DuckDBPyConnection:
-    """The file's connection, once the WAL holds nothing that stands in the way."""
+    """A connection that only reads, once the WAL holds nothing that stands in the way."""
     wal = wal_of(path)
     while True:
         try:
-            return open_file(path)
-        except Damaged as error:
-            reason = str(error.__cause__)
+            return duckdb.connect(str(path), read_only=True)
+        except duckdb.Error as error:
+            reason = str(error)
             if not wal.exists() or "WAL" not in reason:
                 raise _beyond_repair(path, reason, had) from error
             at = re.search(r"entry at byte position (\d+)", reason)
@@ -183,18 +182,6 @@ _ROWS_TOGETHER = 122_880
 """Rows whose columns DuckDB keeps in the same blocks: a row group."""
 
 
-def _counts(
-    connection: duckdb.DuckDBPyConnection,
-    records: Mapping[str, tuple[str, int]],
-    broken: Sequence[str],
-) -> dict[str, int]:
-    return {
-        name: _count(connection, table)
-        for name, (table, _) in records.items()
-        if table not in broken
-    }
-
-
 def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
     (count,) = connection.execute(f"SELECT count(*) FROM {quoted(table)}").fetchall()[0]
     return int(count)
@@ -215,11 +202,9 @@ def _salvage(
     path: Path,
     connection: duckdb.DuckDBPyConnection,
     tables: Mapping[str, str],
-    records: Mapping[str, tuple[str, int]],
     broken: Sequence[str],
-    found: Repair,
-) -> dict[str, int]:
-    """Put all that can be read into a new file, in the place of this one; what buckets have."""
+) -> Path:
+    """A new file with all that can be read."""
     fresh = new_name(path, "salvaged")
     with contextlib.closing(duckdb.connect(str(fresh))) as new:
         fresh.chmod(0o600)
@@ -230,17 +215,17 @@ def _salvage(
                     for batch in _batches(connection, select):
                         new.register("batch", pa.Table.from_batches([batch]))
                         new.execute(f"INSERT INTO {quoted(name)} SELECT * FROM batch")
-        counts = {name: _count(new, table) for name, (table, _) in records.items()}
-        _correct(new, counts)
-    buckets = {table for table, _ in records.values()}
-    found.lost += [f"the table {name}, in part" for name in broken if name not in buckets]
+    return fresh
+
+
+def _put_in_place(fresh: Path, path: Path, found: Repair) -> None:
+    """Make it the store's file; the one there is, and its WAL, are kept under another name."""
     kept = new_name(path, "damaged")
     path.rename(kept)
-    if wal_of(path).exists():
+    with contextlib.suppress(FileNotFoundError):
         wal_of(path).rename(wal_of(kept))
     fresh.rename(path)
     found.done.append(f"put what can be read into a new file: the damaged one is {kept.name}")
-    return counts
 
 
 def _selects(
