@@ -64,7 +64,7 @@ class Guard:
 
     def begin(self, connection: duckdb.DuckDBPyConnection, state: State) -> None:
         """The store is open, and holds what `state` says: note it, and mark the file as open."""
-        known = self._known
+        known, self._known = self._known, None
         if known is not None and state.version < known.version:
             raise damaged(self._path, "it is older than its commit log")
         if not connection.execute("SELECT * FROM opened").fetchall():
@@ -72,7 +72,10 @@ class Guard:
             connection.execute("CHECKPOINT")  # the mark is in the file itself, should it be copied
         # What the WAL holds past its acknowledged bytes DuckDB may cut off with the next commit.
         self._is_behind = self._wal.exists()
-        self._rebase(state, self._acknowledged)
+        try:
+            self._rebase(state, self._acknowledged)
+        except OSError:  # a disk that is full: what the log says so far goes on to be true
+            self._is_behind = True
 
     def note(self, before: State, state: State) -> None:
         """A commit was made, which led to `state`: from now on it must be found.
@@ -91,7 +94,8 @@ class Guard:
 
     def unmark(self, connection: duckdb.DuckDBPyConnection) -> None:
         """The file is about to be closed: from then on it stands alone."""
-        connection.execute("DELETE FROM opened")
+        with contextlib.suppress(duckdb.Error):  # then it is no worse than after a crash
+            connection.execute("DELETE FROM opened")
 
     def end(self, state: State) -> None:
         """The file was closed, by which DuckDB has let go of the lock on it.

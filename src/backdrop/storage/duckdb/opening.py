@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from pathlib import Path
 
@@ -61,6 +63,11 @@ def damaged(path: Path, what: str) -> Damaged:
     )
 
 
+_is_no_damage = re.compile(
+    "|".join(["Cannot open file", os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)])
+).search
+
+
 def not_answering(error: duckdb.Error) -> StorageUnavailable:
     """What to say, to anyone, of a store that was open and failed."""
     if _says_damaged(str(error)):
@@ -88,7 +95,7 @@ def refusal(path: Path, error: duckdb.Error) -> StorageUnavailable:
             f"can't open {path}: the process {holder[1]} has it open, and only one can: stop that "
             "one, or choose another file"
         )
-    if isinstance(error, duckdb.IOException) and "Cannot open file" in reason:
+    if _is_no_damage(reason):
         return StorageUnavailable(f"can't open {path}: {reason}")
     return damaged(path, reason)
 
