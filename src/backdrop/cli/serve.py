@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -21,7 +22,7 @@ from backdrop.cli.output import Stop, note
 from backdrop.cli.sign_in import SIGN_IN, sign_in_of, sign_in_words
 from backdrop.cli.token_files import admin_token_file, read_or_make_token, test_token_file
 from backdrop.errors import BackdropError, StorageFull
-from backdrop.observe import json_lines
+from backdrop.observe import StoreSetAside, json_lines
 from backdrop.server import App, CannotListen, CannotStart, address_of, bind, is_loopback, run
 from backdrop.settings import Secret, Settings, variable
 from backdrop.storage.open import duckdb_path, opener, without_credentials
@@ -85,7 +86,7 @@ def _serve(settings: Settings, apis: Apis) -> None:
         ) -> bool:
             say = _say if number == 0 else _say_nothing
             try:
-                with closing(opener(settings.store, say=say)()) as storage:
+                with closing(opener(settings.store, say=say, report=_report)()) as storage:
                     if test_token is not None and number == 0:
                         demo.fill(storage, test_token=test_token.reveal())
                     if link is not None and number == 0:
@@ -173,6 +174,13 @@ def _say_ready(settings: Settings, address: str, words: Mapping[str, str]) -> No
 def _say(text: str, *, markup: bool = False) -> None:
     with suppress(OSError):  # where it goes to a file on a full disk: the server goes on
         note.print(text, markup=markup)
+
+
+def _report(reason: str, kept_in: Path | None, size: int) -> None:
+    """Say what the store set aside to be opened, in the log and to whoever looks on."""
+    where = None if kept_in is None else str(kept_in)
+    json_lines()(StoreSetAside(reason=reason, kept_in=where, bytes=size))
+    _say(reason if where is None else f"{reason}: {size:,} bytes are kept in {where}")
 
 
 def _say_nothing(_: object) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from backdrop.errors import InvalidRequest
-from backdrop.storage.port import Snapshot, Storage
+from backdrop.storage.port import Report, Snapshot, Storage
+from backdrop.storage.repaired import Repair
 
 STORE_EXPECTED = (
     "duckdb:///path/to/file.duckdb, mongodb://host:27017/database?replicaSet=name or memory:"
@@ -50,10 +51,15 @@ def open_storage(url: str) -> Storage:
     return opener(url)()
 
 
-def opener(url: str, *, say: Callable[[str], None] = lambda _: None) -> Callable[[], Storage]:
+def opener(
+    url: str,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    report: Report = lambda *_: None,
+) -> Callable[[], Storage]:
     """What opens the store that the URL names. Raises InvalidRequest, before anything is opened.
 
-    `say` is told, for people, what has to be waited for then.
+    `say` is told, for people, what has to be waited for then, and `report` what was set aside.
     """
     if url == "memory:":
         from backdrop.storage.memory import MemoryStorage
@@ -63,7 +69,7 @@ def opener(url: str, *, say: Callable[[str], None] = lambda _: None) -> Callable
     if path is not None:
         from backdrop.storage.duckdb.engine import DuckDBStorage
 
-        return partial(DuckDBStorage, path, say=say)
+        return partial(DuckDBStorage, path, say=say, report=report)
     if is_mongodb(url):
         from backdrop.storage.mongodb.engine import MongoDBStorage
 
@@ -83,6 +89,23 @@ def make_store_of(path: Path) -> None:
     from backdrop.storage.duckdb import snapshot
 
     snapshot.make_store_of(path)
+
+
+def repair_store(url: str) -> Repair:
+    """Make the damaged store that the URL names one that can be opened again.
+
+    Raises InvalidRequest for a store that is no file, BeyondRepair where nothing can be read, and
+    StorageUnavailable where another process has it open.
+    """
+    path = duckdb_path(url)
+    if path is None:
+        raise InvalidRequest(
+            f"{without_credentials(url)} is no file: repair is for stores such as "
+            "duckdb:backdrop.duckdb"
+        )
+    from backdrop.storage.duckdb.repair import repair
+
+    return repair(path)
 
 
 def _split(url: str) -> SplitResult:

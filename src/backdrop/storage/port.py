@@ -65,6 +65,10 @@ Restore: TypeAlias = Callable[[Records], None]
 """Stores one more batch of a bucket that is being restored."""
 
 
+Report: TypeAlias = Callable[[str, Path | None, int], None]
+"""Told of what an engine set aside to open its store: why, where it is kept, and its bytes."""
+
+
 class Reading(Iterator[Sequence[Record]]):
     """The pages of records that are being read. `fields`: the fields that occur, if asked for."""
 

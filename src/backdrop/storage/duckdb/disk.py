@@ -18,6 +18,8 @@ from typing import NoReturn
 import duckdb
 
 from backdrop.errors import StorageFull, StorageUnavailable
+from backdrop.storage.duckdb.commit_log import wal_of
+from backdrop.storage.duckdb.opening import not_answering
 
 Say = Callable[[str], None]
 """Tells the people who look after the server."""
@@ -37,7 +39,7 @@ def unavailable(error: duckdb.Error) -> StorageUnavailable:
         return StorageFull(
             "the store's disk refuses to write: nothing was stored", code="storage_write_failed"
         )
-    return StorageUnavailable("the store does not answer")
+    return not_answering(error)
 
 
 @contextmanager
@@ -73,13 +75,8 @@ def _end(path: Path, say: Say) -> NoReturn:
     os._exit(os.EX_IOERR)  # nothing is closed: that would write
 
 
-def wal_of(path: Path) -> Path:
-    """The file's write-ahead log."""
-    return path.with_name(f"{path.name}.wal")
-
-
 def wal_size(path: Path) -> int:
-    """How many bytes it has."""
+    """How many bytes the file's write-ahead log has."""
     try:
         return wal_of(path).stat().st_size
     except FileNotFoundError:

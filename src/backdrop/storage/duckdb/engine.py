@@ -54,6 +54,7 @@ from backdrop.storage.port import (
     BucketState,
     Load,
     Reading,
+    Report,
     Restore,
     not_found,
     too_many_rows,
@@ -79,13 +80,14 @@ class DuckDBStorage:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         sorted_at_once: int = 50_000,
         say: Say = lambda _: None,
+        report: Report = lambda *_: None,
     ) -> None:
         self._clock = clock
         self._sorted_at_once = sorted_at_once
         self._path = path
         self._one_snapshot = threading.Lock()
-        self._file = StoreFile(path, say=say, on_open=self._found)
-        self._writer = Writer(self._begin, recover=self._file.recover, rest=self._file.checkpoint)
+        self._file = StoreFile(path, say=say, report=report, on_open=self._found)
+        self._writer = Writer(self._begin, recover=self._file.recover, rest=self._rest)
         self._deadlines = Deadlines()
 
     # -- buckets ----------------------------------------------------------------------------
@@ -348,7 +350,7 @@ class DuckDBStorage:
         self._writer.close()
         self._deadlines.close()
         with self._driver_errors():
-            self._file.close()
+            self._file.close(self._state)
 
     # -- within -----------------------------------------------------------------------------
 
@@ -395,10 +397,15 @@ class DuckDBStorage:
             publish=self._publish,
         )
 
+    def _rest(self) -> None:
+        if self._file.checkpoint():
+            self._file.open.guard.note(self._state, self._state)
+
     def _found(self, state: State) -> None:
         self._state = state
 
     def _publish(self, state: State) -> None:
+        self._file.open.guard.note(self._state, state)
         self._state = state
         self._file.open.ids.keep(table.name for table in state.tables.values())
 

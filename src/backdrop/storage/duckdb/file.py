@@ -14,6 +14,7 @@ from backdrop.errors import StorageUnavailable
 from backdrop.storage.duckdb.disk import Say, cut_wal, driver_error, end_if_not_synced, wal_size
 from backdrop.storage.duckdb.opened import OpenFile
 from backdrop.storage.duckdb.state import State
+from backdrop.storage.port import Report
 
 LONGEST_WAIT = 10.0
 """Seconds for what takes far less."""
@@ -33,9 +34,11 @@ class StoreFile:
     Raises StorageUnavailable where the file can't be opened, with the reason in its message.
     """
 
-    def __init__(self, path: Path, *, say: Say, on_open: Callable[[State], None]) -> None:
-        self._path, self._say, self._on_open = path, say, on_open
-        self.open = OpenFile(path)
+    def __init__(
+        self, path: Path, *, say: Say, report: Report, on_open: Callable[[State], None]
+    ) -> None:
+        self._path, self._say, self._report, self._on_open = path, say, report, on_open
+        self.open = OpenFile(path, report)
         on_open(self.open.state)
         self._is_settled = threading.Event()
         self._is_settled.set()
@@ -77,25 +80,28 @@ class StoreFile:
             self._recover_from(cause)
         return not isinstance(error, StorageUnavailable)
 
-    def checkpoint(self) -> None:
-        """Take what the log holds into the file, now and then.
+    def checkpoint(self) -> bool:
+        """Take what the log holds into the file, now and then; whether that was done.
 
         DuckDB would do so within a commit, which then could fail after the change was made.
         """
         is_due = self._next_checkpoint <= time.monotonic() and not self.open.is_closed
         if not is_due or wal_size(self._path) <= self._most_in_wal:
-            return
+            return False
         try:
             self.open.connection.execute("CHECKPOINT")
             self._most_in_wal = _MOST_IN_WAL
+            return True
         except duckdb.Error as error:
             end_if_not_synced(error, self._path, self._say)
             self._next_checkpoint = time.monotonic() + _UNTIL_NEXT_CHECKPOINT
             if isinstance(error, duckdb.FatalException):
                 self._recover_from(error)
+            return False
 
-    def close(self) -> None:
-        self.open.close()
+    def close(self, state: State) -> None:
+        """Close it for good, with all that the state says in it."""
+        self.open.close(state=state)
 
     def _recover_from(self, error: duckdb.Error) -> None:
         """Open the file again; where that can't be now, the next who writes tries again."""
@@ -111,7 +117,7 @@ class StoreFile:
             if self._cut_wal_to is not None:
                 cut_wal(self._path, self._cut_wal_to, self._say)
                 self._cut_wal_to = None
-            self.open = OpenFile(self._path)
+            self.open = OpenFile(self._path, self._report)
             self._on_open(self.open.state)
         finally:
             self._is_settled.set()

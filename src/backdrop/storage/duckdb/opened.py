@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
 
 from backdrop.errors import StorageUnavailable
-from backdrop.storage.duckdb.disk import unavailable
 from backdrop.storage.duckdb.done import DoneWrites
+from backdrop.storage.duckdb.guard import Guard
 from backdrop.storage.duckdb.known_ids import IdsByTable
-from backdrop.storage.duckdb.opening import open_file
-from backdrop.storage.duckdb.state import read_state
+from backdrop.storage.duckdb.opening import refusal
+from backdrop.storage.duckdb.state import State, read_state
+from backdrop.storage.port import Report
 
 
 class OpenFile:
@@ -23,19 +24,32 @@ class OpenFile:
     Raises StorageUnavailable where it can't be opened, with the reason in its message.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.connection = open_file(path)
+    def __init__(self, path: Path, report: Report) -> None:
         try:
-            self.state = read_state(self.connection)
-            self.done = DoneWrites(self.connection)
+            try:
+                self._open(path, report)
+            except duckdb.FatalException:  # no room to mark the file: it is marked in the log
+                self._open(path, report)
         except duckdb.Error as error:
-            self.connection.close()
-            raise unavailable(error) from error
+            raise refusal(path, error) from error
         self.ids = IdsByTable(self.connection, self.state.tables.values())
         self.is_closed = False
         self._changed = threading.Condition()
         self._idle: list[duckdb.DuckDBPyConnection] = []
         self._in_use = 0
+
+    def _open(self, path: Path, report: Report) -> None:
+        self.guard = Guard(path, report)
+        self.connection = self.guard.open()
+        try:
+            self.state = read_state(self.connection)
+            self.done = DoneWrites(self.connection)
+            self.guard.begin(self.connection, self.state)
+        except (duckdb.Error, StorageUnavailable):
+            with suppress(duckdb.Error):
+                self.connection.close()
+            self.guard.release()
+            raise
 
     @contextmanager
     def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -56,10 +70,11 @@ class OpenFile:
                     self._idle.append(cursor)
                 self._changed.notify_all()
 
-    def close(self, *, patience: float = 0) -> bool:
+    def close(self, *, patience: float = 0, state: State | None = None) -> bool:
         """Let no one in any more; whether all have left within so many seconds.
 
-        While one is in, the database stays in this process as it is.
+        While one is in, the database stays in this process as it is. `state` is what the file holds
+        where it is closed for good.
         """
         with self._changed:
             self.is_closed = True
@@ -67,5 +82,11 @@ class OpenFile:
                 self._idle.pop().close()
             have_left = self._changed.wait_for(lambda: not self._in_use, patience)
         self.ids.close()
+        if state is not None:
+            self.guard.unmark(self.connection)
         self.connection.close()
+        if state is not None:
+            self.guard.end(state)
+        else:
+            self.guard.release()
         return have_left
