@@ -22,7 +22,7 @@ from tests.strategies import LONG
 from tests.system.ledger import WRITERS, Ledger, Writer
 
 ROUNDS = 1_000 if LONG else 50
-LANES = {"duckdb": 2, "mongodb": 5}
+LANES = {"duckdb": 2, "mongodb": 3}
 """How many stores are treated so side by side. With MongoDB most of the time is spent waiting."""
 BUCKETS = 4
 """Of each: a round writes to the next, as on MongoDB a killed process blocks one for a while."""
