@@ -24,7 +24,7 @@ from backdrop.api.describe import described
 from backdrop.api.errors import error_answer
 from backdrop.api.metrics import MetricsWish, measuring
 from backdrop.api.middleware import Cors, ErrorAnswers, Observed
-from backdrop.api.routes import Resources, Site, merge, serve
+from backdrop.api.routes import BUCKET, Resources, Site, merge, serve
 from backdrop.api.throttle import Throttled
 from backdrop.domain.token import hash_token
 from backdrop.errors import BackdropError, NotFound
@@ -125,6 +125,7 @@ def create_app(
         answer = _error_as_json
     else:
         resources, answer = merge(sign_in_resources(sign_in), _PAGES, resources), _error_answer
+    resources = merge({BUCKET: {}}, resources)  # tried first: what is asked for the most
     routed = serve(resources, site, lifespan=lifespan)
     if limits.requests_a_second:
         routed = Throttled(routed, a_second=limits.requests_a_second, clock=now)

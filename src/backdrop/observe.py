@@ -7,13 +7,18 @@ when somebody asks for the metrics.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import sys
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TextIO, TypeAlias
+from typing import TextIO, TypeAlias, cast
 
+import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -95,35 +100,83 @@ Observation: TypeAlias = (
 )
 Observe: TypeAlias = Callable[[Observation], None]
 
-_EVENTS: Mapping[type, tuple[str, str]] = {
-    Started: ("info", "started"),
-    RequestAnswered: ("info", "request"),
-    ServerFault: ("error", "fault"),
-    StoreAway: ("warning", "store_away"),
-    StoreSetAside: ("error", "store_set_aside"),
-    WorkerDied: ("error", "worker_died"),
+_EVENTS: Mapping[type[Observation], tuple[str, str, tuple[str, ...]]] = {
+    kind: (level, event, tuple(field.name for field in dataclasses.fields(kind)))
+    for kind, level, event in (
+        (Started, "info", "started"),
+        (RequestAnswered, "info", "request"),
+        (ServerFault, "error", "fault"),
+        (StoreAway, "warning", "store_away"),
+        (StoreSetAside, "error", "store_set_aside"),
+        (WorkerDied, "error", "worker_died"),
+    )
 }
-"""Of each observation: the level and the name of its log line."""
+"""Of each observation: the level and the name of its log line, and its fields."""
+
+
+def _as_json(line: Mapping[str, object], **_: object) -> str:
+    return msgspec.json.encode(line).decode()
+
+
+class _Gathered:
+    """A file whose lines are written together, those of a moment at once.
+
+    To write one takes as long as to answer a request that costs no query. The thread that writes
+    begins with the first line, so that a process that forks before has none.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._lines: deque[str] = deque()
+        self._there_are_lines = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def write(self, line: str) -> None:
+        self._lines.append(line)
+        if not self._there_are_lines.is_set():
+            self._there_are_lines.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="backdrop-log", daemon=True)
+            self._thread.start()
+            atexit.register(self.write_all)
+
+    def write_all(self) -> None:
+        lines = []
+        while self._lines:
+            lines.append(self._lines.popleft())
+        with contextlib.suppress(OSError, ValueError):  # a log that is full stops nothing
+            self._file.write("".join(lines))
+            self._file.flush()
+
+    def flush(self) -> None:
+        """For structlog, which asks for it after each line."""
+
+    def _run(self) -> None:
+        while True:
+            self._there_are_lines.wait()
+            time.sleep(_A_MOMENT)
+            self._there_are_lines.clear()
+            self.write_all()
+
+
+_A_MOMENT = 0.01
 
 
 def json_lines(file: TextIO | None = None) -> Observe:
-    """What renders each observation as one line of JSON, to stderr if not to `file`."""
+    """What renders each observation as one line of JSON, to `file` at once, or soon to stderr."""
     logger = structlog.wrap_logger(
-        structlog.WriteLogger(file or sys.stderr),
+        structlog.WriteLogger(file or cast("TextIO", _Gathered(sys.stderr))),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,  # a plain traceback: it shows no variables
-            structlog.processors.JSONRenderer(),
+            structlog.processors.JSONRenderer(_as_json),
         ],
-    )
+    ).bind()  # now, not at each line
 
     def observe(observation: Observation) -> None:
-        level, event = _EVENTS[type(observation)]
-        fields = {
-            field.name: getattr(observation, field.name)
-            for field in dataclasses.fields(observation)
-        }
+        level, event, names = _EVENTS[type(observation)]
+        fields = {name: getattr(observation, name) for name in names}
         if "exception" in fields:
             fields["exc_info"] = fields.pop("exception")
         if "seconds" in fields:

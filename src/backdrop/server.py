@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import resource
 import signal
 import socket
@@ -205,7 +206,7 @@ async def _run(
 ) -> bool:
     loop = asyncio.get_running_loop()
     stop, hurry = asyncio.Event(), asyncio.Event()
-    watched = _Watched(app, lambda: loop.call_soon(on_ready))
+    watched = _Watched(app, lambda: loop.call_soon(_started, on_ready))
     server = _Server(watched, bound)
     with _signals(loop, stop_on, stop, hurry):
         serving = loop.create_task(server.serve())
@@ -223,6 +224,20 @@ async def _run(
             reason = f"the server can't start: {serving.exception()}"
             raise CannotStart(reason) from serving.exception()
         return not hurry.is_set()
+
+
+def _started(on_ready: Callable[[], None]) -> None:
+    """What is there by now stays: the collector need not look at it again and again.
+
+    It runs after so many new objects. A batch of 10,000 records is 10,000 of them, none garbage.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_NEW_OBJECTS, 20, 50)
+    on_ready()
+
+
+_NEW_OBJECTS = 50_000
 
 
 @contextlib.contextmanager
