@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -179,7 +180,7 @@ def _say(text: str, *, markup: bool = False) -> None:
 def _report(reason: str, kept_in: Path | None, size: int) -> None:
     """Say what the store set aside to be opened, in the log and to whoever looks on."""
     where = None if kept_in is None else str(kept_in)
-    json_lines()(StoreSetAside(reason=reason, kept_in=where, bytes=size))
+    json_lines(sys.stderr)(StoreSetAside(reason=reason, kept_in=where, bytes=size))
     _say(reason if where is None else f"{reason}: {size:,} bytes are kept in {where}")
 
 

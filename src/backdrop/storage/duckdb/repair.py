@@ -41,8 +41,8 @@ def repair(path: Path) -> Repair:
     known = read_commit_log(commit_log_of(path))
     had = known.records() if known else {}
     if known is not None:
-        _mend_wal(path, known, found)
         _mend_header(path, known, found)
+        _mend_wal(path, known, found)
     with contextlib.closing(_opened(path, found, had)) as connection:
         tables = _tables(connection)
         records = _records_tables(connection, path, had)
@@ -53,6 +53,8 @@ def repair(path: Path) -> Repair:
         buckets = {table for table, _ in records.values()}
         found.lost += [f"some of the table {name}" for name in broken if name not in buckets]
     with contextlib.closing(open_file(path)) as connection:
+        if known is None and connection.execute("SELECT * FROM opened").fetchall():
+            found.done.append("took the file as it is: nobody knows what its WAL should hold")
         counts = {name: _count(connection, table) for name, (table, _) in records.items()}
         _correct(connection, counts)
     _take_note(path, found)
@@ -85,9 +87,13 @@ def _mend_wal(path: Path, known: CommitLog, found: Repair) -> None:
 
 
 def _mend_header(path: Path, known: CommitLog, found: Repair) -> None:
-    """Put the header back as it was written last, where no checkpoint has written another."""
+    """Put the header back as it was written last, where it is not one that can be used."""
     header = _header(path)
-    if header == known.header or _opens(path):
+    if header == known.header:
+        return
+    if _opens(path):
+        if checkpoints(header) <= checkpoints(known.header):
+            found.done.append("took the file as it is: it is not the one of the commit log")
         return
     kept = new_name(path, "header")
     kept.touch(0o600)
