@@ -45,7 +45,8 @@ class StoreFile:
         self._wal = 0
         """Of the write-ahead log, the size before the transaction that is open."""
         self._cut_wal_to: int | None = None
-        self._most_in_wal = 0  # what another process left is taken in soon
+        # What another process left is taken in soon, by new writes:
+        self._most_in_wal = 0 if wal_size(path) else _MOST_IN_WAL
         self._next_checkpoint = 0.0
 
     @contextmanager
