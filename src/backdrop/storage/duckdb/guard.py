@@ -68,14 +68,19 @@ class Guard:
         if known is not None and state.version < known.version:
             raise damaged(self._path, "it is older than its commit log")
         if not connection.execute("SELECT * FROM opened").fetchall():
-            connection.execute("INSERT INTO opened VALUES ($1)", [datetime.now(UTC)])
-            connection.execute("CHECKPOINT")  # the mark is in the file itself, should it be copied
+            self._mark(connection)
         # What the WAL holds past its acknowledged bytes DuckDB may cut off with the next commit.
         self._is_behind = self._wal.exists()
         try:
             self._rebase(state, self._acknowledged)
         except OSError:  # a disk that is full: what the log says so far goes on to be true
             self._is_behind = True
+
+    def _mark(self, connection: duckdb.DuckDBPyConnection) -> None:
+        # A disk that refuses keeps nobody from reading: a lone copy of the file is then not told.
+        with contextlib.suppress(duckdb.IOException, duckdb.FatalException):
+            connection.execute("INSERT INTO opened VALUES ($1)", [datetime.now(UTC)])
+            connection.execute("CHECKPOINT")  # the mark is in the file itself, should it be copied
 
     def note(self, before: State, state: State) -> None:
         """A commit was made, which led to `state`: from now on it must be found.
@@ -102,6 +107,8 @@ class Guard:
 
         Where that left a WAL, what the log says of it is as true as before.
         """
+        if self._file < 0:
+            return
         with contextlib.suppress(OSError):  # another process has it: the log is that one's
             _lock(self._file)
             if not self._wal.exists():
