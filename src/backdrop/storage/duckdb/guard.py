@@ -22,7 +22,13 @@ from backdrop.storage.duckdb.commit_log import (
     wal_of,
     write_commit_log,
 )
-from backdrop.storage.duckdb.opening import Damaged, damaged, open_file, refuse_if_held
+from backdrop.storage.duckdb.opening import (
+    Damaged,
+    damaged,
+    open_file,
+    refuse_if_held,
+    says_damaged,
+)
 from backdrop.storage.duckdb.state import State
 from backdrop.storage.port import Report
 
@@ -77,10 +83,13 @@ class Guard:
             self._is_behind = True
 
     def _mark(self, connection: duckdb.DuckDBPyConnection) -> None:
-        # A disk that refuses keeps nobody from reading: a lone copy of the file is then not told.
-        with contextlib.suppress(duckdb.IOException, duckdb.FatalException):
+        try:
             connection.execute("INSERT INTO opened VALUES ($1)", [datetime.now(UTC)])
             connection.execute("CHECKPOINT")  # the mark is in the file itself, should it be copied
+        except duckdb.Error as error:
+            if says_damaged(str(error)):
+                raise
+            # A disk that refuses keeps nobody from reading; a lone copy would not be told as one.
 
     def note(self, before: State, state: State) -> None:
         """A commit was made, which led to `state`: from now on it must be found.
