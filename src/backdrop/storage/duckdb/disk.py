@@ -28,7 +28,7 @@ _FULL = re.compile(
     "|".join(os.strerror(one) for one in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)), re.IGNORECASE
 )
 _WRITE_FAILED = re.compile(r"Could not (write|truncate) ")
-_SYNC_FAILED = re.compile(r"fsync", re.IGNORECASE)
+says_not_synced = re.compile(r"fsync", re.IGNORECASE).search
 
 
 def unavailable(error: duckdb.Error) -> StorageUnavailable:
@@ -61,7 +61,7 @@ def driver_error(error: BaseException) -> duckdb.Error | None:
 
 def end_if_not_synced(error: duckdb.Error, path: Path, say: Say) -> None:
     """End the process where the error is that of an fsync."""
-    if _SYNC_FAILED.search(str(error)):
+    if says_not_synced(str(error)):
         _end(path, say)
 
 

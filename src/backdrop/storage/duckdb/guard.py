@@ -22,7 +22,14 @@ from backdrop.storage.duckdb.commit_log import (
     wal_of,
     write_commit_log,
 )
-from backdrop.storage.duckdb.opening import Damaged, damaged, open_file, refuse_if_held
+from backdrop.storage.duckdb.disk import says_not_synced
+from backdrop.storage.duckdb.opening import (
+    Damaged,
+    damaged,
+    open_file,
+    refuse_if_held,
+    says_damaged,
+)
 from backdrop.storage.duckdb.state import State
 from backdrop.storage.port import Report
 
@@ -79,11 +86,12 @@ class Guard:
     def _mark(self, connection: duckdb.DuckDBPyConnection) -> None:
         try:
             connection.execute("INSERT INTO opened VALUES ($1)", [datetime.now(UTC)])
-        except duckdb.TransactionException as error:
-            if "Could not write" not in str(error):
+            connection.execute("CHECKPOINT")  # the mark is in the file itself, should it be copied
+        except duckdb.Error as error:
+            is_fatal = isinstance(error, duckdb.FatalException)  # a checkpoint that failed
+            if is_fatal or says_damaged(str(error)) or says_not_synced(str(error)):
                 raise
-            return  # the disk is full: reading goes on, and there is nothing yet that could be lost
-        connection.execute("CHECKPOINT")  # the mark is in the file itself, should it be copied
+            # A disk that refuses keeps nobody from reading; a lone copy would not be told as one.
 
     def note(self, before: State, state: State) -> None:
         """A commit was made, which led to `state`: from now on it must be found.
@@ -110,6 +118,8 @@ class Guard:
 
         Where that left a WAL, what the log says of it is as true as before.
         """
+        if self._file < 0:
+            return
         with contextlib.suppress(OSError):  # another process has it: the log is that one's
             _lock(self._file)
             if not self._wal.exists():

@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 
 from backdrop.errors import StorageUnavailable
+from backdrop.storage.duckdb.disk import says_not_synced
 from backdrop.storage.duckdb.done import DoneWrites
 from backdrop.storage.duckdb.guard import Guard
 from backdrop.storage.duckdb.known_ids import IdsByTable
@@ -28,7 +29,10 @@ class OpenFile:
         try:
             try:
                 self._open(path, report)
-            except duckdb.FatalException:  # no room to mark the file: it is marked in the log
+            except duckdb.FatalException as error:
+                if says_not_synced(str(error)):
+                    raise
+                # There was no room to mark the file as open: it is marked in the log.
                 self._open(path, report)
         except duckdb.Error as error:
             raise refusal(path, error) from error

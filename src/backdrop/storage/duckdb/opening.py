@@ -70,12 +70,12 @@ _is_no_damage = re.compile(
 
 def not_answering(error: duckdb.Error) -> StorageUnavailable:
     """What to say, to anyone, of a store that was open and failed."""
-    if _says_damaged(str(error)):
+    if says_damaged(str(error)):
         return Damaged("the store's file is damaged: stop the server, and run `backdrop repair`")
     return StorageUnavailable("the store does not answer")
 
 
-_says_damaged = re.compile("Corrupt|checksum|Could not read enough bytes").search
+says_damaged = re.compile("Corrupt|checksum|Could not read enough bytes").search
 
 
 def refuse_if_held(path: Path) -> None:
