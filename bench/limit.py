@@ -7,6 +7,8 @@ same answer that Backdrop gives. Nothing is checked, no type can differ, nothing
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
 import multiprocessing
 import time
@@ -14,7 +16,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 import msgspec
@@ -140,13 +142,27 @@ class _Table:
 
     # -- all of it --------------------------------------------------------------------------
 
-    def stream(self) -> bytes:
+    def stream(self, form: Literal["json", "csv"]) -> int:
         """Every record by time, encoded in pages and dropped; the number of bytes."""
         found = self.connection.execute("SELECT * FROM records ORDER BY _timestamp, rowid")
+        encode = _json_page if form == "json" else _csv_page
         size = 0
         while rows := found.fetchmany(2_000):
-            size += len(msgspec.json.encode([_record(row) for row in rows]))
-        return str(size).encode()
+            size += len(encode(rows))
+        return size
+
+
+def _json_page(rows: list[tuple[Any, ...]]) -> bytes:
+    return msgspec.json.encode([_record(row) for row in rows])
+
+
+def _csv_page(rows: list[tuple[Any, ...]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text).writerows(
+        (id_, _text(time_), place, kind, authority, fee, "true" if online else "false")
+        for id_, time_, place, kind, authority, fee, online in rows
+    )
+    return text.getvalue().encode()
 
 
 def _record(row: tuple[Any, ...]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.strategies import LONG
 
-pytest_plugins = ["tests.storage.mongodb"]
+pytest_plugins = ["tests.leaks", "tests.storage.mongodb"]
 pytest.register_assert_rewrite("tests.storage.contract", "tests.storage.exact")
 
 _quiet = [HealthCheck.too_slow]  # the machine may be busy with other things

@@ -17,6 +17,7 @@ from typing import IO
 import pytest
 
 from backdrop.cli import main
+from tests.leaks import keep
 
 BACKDROP = str(Path(sys.executable).with_name("backdrop"))
 _READY = re.compile(r"ready at (http://\S+)")
@@ -65,6 +66,7 @@ def run(
         timeout=60,
         check=False,
     )
+    keep(done.stderr.decode())
     return subprocess.CompletedProcess(
         done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
     )
@@ -80,7 +82,9 @@ def call(
         monkeypatch.delenv(name)
     with pytest.raises(SystemExit) as exit_:
         main()
-    return subprocess.CompletedProcess(arguments, int(exit_.value.code or 0), *capsys.readouterr())
+    printed = capsys.readouterr()
+    keep(printed.err)
+    return subprocess.CompletedProcess(arguments, int(exit_.value.code or 0), *printed)
 
 
 @contextmanager
@@ -117,6 +121,7 @@ def live_server(
             except subprocess.TimeoutExpired:
                 process.kill()
             reader.join()
+            keep(server.log)
 
 
 def _collect(output: IO[str], lines: list[str]) -> None:

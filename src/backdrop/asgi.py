@@ -6,12 +6,12 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Literal, TypeAlias
 
 import anyio
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
-from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Scope
 
@@ -27,12 +27,12 @@ from backdrop.api.middleware import Cors, ErrorAnswers, Observed
 from backdrop.api.routes import BUCKET, Resources, Site, merge, serve
 from backdrop.api.throttle import Throttled
 from backdrop.domain.token import hash_token
-from backdrop.errors import BackdropError, NotFound
+from backdrop.errors import BackdropError
 from backdrop.observe import Metrics, Observation, Observe, ServerFault, Started, json_lines
 from backdrop.storage.port import Storage
 from backdrop.uploads.work import Uploads
 from backdrop.web import admin_pages, bucket_pages, static_files, upload_pages
-from backdrop.web.render import error_page, is_page, moved
+from backdrop.web.render import error_page, is_page
 from backdrop.web.sign_in import SignIn
 from backdrop.web.sign_in import resources as sign_in_resources
 
@@ -82,64 +82,69 @@ def create_app(
     metrics where `metrics` asks for them. What the audit log has is forgotten after `audited_for`,
     by the write API.
     """
-    metrics_token = metrics.token if metrics else None
-    for name, token in {"admin": admin_token, "metrics": metrics_token}.items():
-        if token is not None and not _can_be_sent(token):
-            raise ValueError(f"the {name} token must be printable ASCII characters without blanks")
     observe = observe or json_lines()
-    limits = limits or Limits()
-    sign_in = sign_in or SignIn()
+    limits, sign_in = limits or Limits(), sign_in or SignIn()
     answers, readers = AnswerCache(limits.cached_answers), CapacityLimiter(limits.readers)
     served = _RESOURCES[apis]
     if metrics is not None:
         counted = Metrics(measuring(storage, answers, readers), worker=metrics.worker)
         observe = _both(observe, counted.observe)
         served = merge(served, metrics_app.resources(counted))
-    uploads = Uploads(storage, now=now, observe=observe)
     site = Site(
         storage=storage,
-        admin_hash=None if admin_token is None else hash_token(admin_token),
-        metrics_hash=None if metrics_token is None else hash_token(metrics_token),
+        admin_hash=_hash("admin", admin_token),
+        metrics_hash=_hash("metrics", metrics.token if metrics else None),
         limits=limits,
         answers=answers,
         readers=readers,
         writers=CapacityLimiter(limits.writers),
         now=now,
-        uploads=uploads,
+        uploads=Uploads(storage, now=now, observe=observe),
         https=sign_in.https,
         read_url=read_url,
     )
-
-    @asynccontextmanager
-    async def lifespan(_: ASGIApp) -> AsyncIterator[None]:
-        observe(Started(apis=apis, version=__version__))
-        async with anyio.create_task_group() as group:
-            if apis != "read":
-                group.start_soon(_prune_audit, storage, now, audited_for, observe)
-            yield
-            group.cancel_scope.cancel()
-        await run_sync(uploads.close)
-
     resources = described(served, title=_TITLES[apis])
-    if apis == "read":
-        answer = _error_as_json
-    else:
-        resources, answer = merge(sign_in_resources(sign_in), _PAGES, resources), _error_answer
-    resources = merge({BUCKET: {}}, resources)  # tried first: what is asked for the most
-    routed = serve(resources, site, lifespan=lifespan)
-    if limits.requests_a_second:
-        routed = Throttled(routed, a_second=limits.requests_a_second, clock=now)
-    answered = ErrorAnswers(routed, answer=answer, observe=observe)
+    pages = {} if apis == "read" else merge(sign_in_resources(sign_in), _PAGES)
+    resources = merge({BUCKET: {}}, pages, resources)  # tried first: what is asked for the most
+    routed = serve(resources, site, lifespan=partial(_lifespan, site, apis, audited_for, observe))
+    return _surrounded(routed, site, apis, observe)
+
+
+def _hash(name: str, token: str | None) -> str | None:
+    if token is None:
+        return None
+    if not _can_be_sent(token):
+        raise ValueError(f"the {name} token must be printable ASCII characters without blanks")
+    return hash_token(token)
+
+
+def _surrounded(app: ASGIApp, site: Site, apis: Apis, observe: Observe) -> ASGIApp:
+    """The application with what stands around every request."""
+    if site.limits.requests_a_second:
+        app = Throttled(app, a_second=site.limits.requests_a_second, clock=site.now)
+    answer = _error_as_json if apis == "read" else _error_answer
+    answered = ErrorAnswers(app, answer=answer, observe=observe)
     open_to_pages = Cors(answered, applies=_CORS_APPLIES[apis])
-    return Observed(open_to_pages, observe=observe)
+    return Observed(open_to_pages, observe=observe, https=site.https)
 
 
-async def _prune_audit(
-    storage: Storage, now: Callable[[], datetime], kept_for: timedelta, observe: Observe
-) -> None:
+@asynccontextmanager
+async def _lifespan(
+    site: Site, apis: Apis, audited_for: timedelta, observe: Observe, _: ASGIApp
+) -> AsyncIterator[None]:
+    observe(Started(apis=apis, version=__version__))
+    async with anyio.create_task_group() as group:
+        if apis != "read":
+            group.start_soon(_prune_audit, site, audited_for, observe)
+        yield
+        group.cancel_scope.cancel()
+    await run_sync(site.uploads.close)
+
+
+async def _prune_audit(site: Site, kept_for: timedelta, observe: Observe) -> None:
     while True:
         try:
-            await run_sync(storage.prune_audit, now() - kept_for)
+            await run_sync(site.storage.prune_audit, site.now() - kept_for)
         except BackdropError as error:  # the store is away: the next time will do
             observe(ServerFault(request_id=_PRUNING, exception=error))
         await anyio.sleep(_PRUNED_EVERY.total_seconds())
@@ -171,17 +176,7 @@ def _reads(scope: Scope) -> bool:
 def _error_answer(scope: Scope, error: Exception, request_id: str) -> Response:
     if is_page(scope):
         return error_page(error, request_id=request_id, scope=scope)
-    if isinstance(error, NotFound) and _is_browser_at_root(scope):
-        return moved("/_user")
     return _error_as_json(scope, error, request_id)
-
-
-def _is_browser_at_root(scope: Scope) -> bool:
-    """Whether someone typed no more than the server's name: the pages are what they look for."""
-    is_read = scope["method"] in ("GET", "HEAD")
-    return (
-        scope["path"] == "/" and is_read and "text/html" in Headers(scope=scope).get("accept", "")
-    )
 
 
 def _error_as_json(scope: Scope, error: Exception, request_id: str) -> Response:  # noqa: ARG001

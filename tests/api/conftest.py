@@ -17,6 +17,7 @@ from backdrop.observe import Observation
 from backdrop.storage.memory import MemoryStorage
 from backdrop.storage.port import Storage
 from backdrop.web.sign_in import SignIn
+from tests.leaks import rendered, with_errors_kept
 
 
 class Clock:
@@ -106,10 +107,10 @@ def desk() -> Desk:
             admin_token=admin_token,
             limits=limits,
             now=clock,
-            observe=seen.append,
+            observe=rendered(seen),
             read_url=read_url,
             sign_in=sign_in,
         )
-        return TestClient(app, raise_server_exceptions=raises)
+        return TestClient(with_errors_kept(app), raise_server_exceptions=raises)
 
     return Desk(storage, clock, admin_token, seen, clients(), clients)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.examples import ROOT, examples, means_the_same
+from tests.leaks import keep
 from tests.live import BACKDROP, clean_environment
 from tests.storage.mongodb import mongod
 
@@ -61,6 +62,7 @@ def test_the_replica_set_works_as_printed(folder: Path) -> None:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(shell.pid, signal.SIGKILL)  # what it has started
+    keep(errors + _logs(folder))
     assert shell.returncode == 0, output + errors + _logs(folder)
     outputs = output.split(f"{_MARK}\n")[:-1]
     assert sum(one.expected is not None for one in found) == 4

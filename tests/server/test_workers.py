@@ -73,7 +73,7 @@ def test_a_worker_that_dies_is_replaced(url: str, tmp_path: Path) -> None:
         for number in range(2):
             gone, stays = workers_of(server)
             os.kill(gone, signal.SIGKILL)
-            wait_for(f'"pid": {gone}, "exit_code": -9', server)
+            wait_for(f'"pid":{gone},"exit_code":-9', server)
             ask(server, 10)
             until = time.monotonic() + 30
             while len(workers_of(server)) < 2:
@@ -90,7 +90,7 @@ def test_a_worker_that_dies_is_replaced(url: str, tmp_path: Path) -> None:
 
 def wait_for_starts(server: Server, times: int) -> None:
     until = time.monotonic() + 30
-    while server.log.count('"event": "started"') < times:
+    while server.log.count('"event":"started"') < times:
         assert time.monotonic() < until, server.log
         time.sleep(0.01)
 

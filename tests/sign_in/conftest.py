@@ -20,6 +20,7 @@ from backdrop.storage.memory import MemoryStorage
 from backdrop.web.providers import Provider, Registration, Signon
 from backdrop.web.sign_in import SignIn
 from tests.api.conftest import Clock
+from tests.leaks import rendered, with_errors_kept
 from tests.sign_in import signon as provider
 from tests.sign_in.http_server import http_server
 
@@ -113,13 +114,13 @@ class Door:
             self.storage,
             apis=self.apis,
             now=self.clock,
-            observe=self.seen.append,
+            observe=rendered(self.seen),
             sign_in=self.sign_in,
         )
 
     def browser(self, address: str | None = None, **options: Any) -> Browser:
         address = address or self.sign_in.addresses[0]
-        return Browser(TestClient(self.app, base_url=address, **options))
+        return Browser(TestClient(with_errors_kept(self.app), base_url=address, **options))
 
 
 @pytest.fixture

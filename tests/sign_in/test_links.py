@@ -104,6 +104,8 @@ def test_a_key_that_is_none_opens_nothing(door: Door, query: str) -> None:
         (_HERE, _OURS[0], {"X-Forwarded-For": "127.0.0.1"}),
         (_HERE, _OURS[0], {"Forwarded": "for=192.0.2.7"}),
         (_HERE, _OURS[0], {"X-Real-IP": "192.0.2.7"}),
+        (_HERE, _OURS[0], {"X-Forwarded-Proto": "https"}),
+        (_HERE, _OURS[0], {"Via": "1.1 proxy"}),
     ],
 )
 def test_a_link_is_refused_from_elsewhere(

@@ -95,6 +95,30 @@ def test_signing_out_ends_the_session(browser: Browser, browsers: Browsers) -> N
     assert is_page(browser.get("/_user/sign_out"), 200, "You are signed out")
 
 
+def test_head_changes_nothing(browser: Browser) -> None:
+    """As programs send that look at links: nobody is signed in or out, and no state is used up."""
+    back = come_back(browser.leave(), ADA)
+    for path in (back, "/_user/sign_in"):
+        asked = browser.client.head(path)
+        assert (asked.status_code, asked.content) == (200, b"")
+        assert "Set-Cookie" not in asked.headers
+    assert not browser.is_signed_in()
+    assert browser.get(back).status_code == 303
+    assert browser.client.head("/_user/sign_out").status_code == 200
+    assert browser.is_signed_in()
+
+
+def test_who_signs_in_and_out_is_in_the_audit_log(browser: Browser, door: Door) -> None:
+    """Who is sent away is not: that is a line of the log."""
+    browser.sign_in(BOB)
+    browser.sign_in(ADA)
+    browser.get("/_user/sign_out")
+    browser.get("/_user/sign_out")
+    done = [(one.act.by, one.act.action) for one in door.storage.audit(limit=9)]
+    ada = "user:ada@example.org"
+    assert done == [(ada, "signed_out"), (ada, "signed_in")]
+
+
 def test_a_session_ends_after_twelve_hours(browser: Browser, door: Door) -> None:
     browser.sign_in(ADA)
     door.clock.move(LONGEST.total_seconds() - 1)

@@ -91,7 +91,10 @@ def _csv_lines(columns: Sequence[str], rows: Rows) -> bytes:
 
 
 def _cells(column: Sequence[Any]) -> Sequence[Any]:
-    return column if set(map(type, column)) <= _AS_THEY_ARE else list(map(_cell, column))
+    kinds = set(map(type, column))
+    if kinds <= _AS_THEY_ARE:
+        return column
+    return list(map(format_instant if kinds == {datetime} else _cell, column))
 
 
 _AS_THEY_ARE = {str, int, NoneType}

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -22,7 +23,21 @@ _is_request_id = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
 _MOST_OF_A_REASON = 300
 _TRACE = "backdrop"
 
-RawHeaders = Iterable[tuple[bytes, bytes]]
+Header = tuple[bytes, bytes]
+RawHeaders = Iterable[Header]
+
+UNLESS_SAID: tuple[Header, ...] = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+)
+"""What browsers are told with every answer, but for what the answer itself says otherwise."""
+STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000")
+"""Where it is known that browsers come over https: that they are to come so for a year."""
+
 AnswerError = Callable[[Scope, Exception, str], Response]
 """The answer to a request that raised, given the request's id."""
 
@@ -55,12 +70,15 @@ def trace(scope: Scope) -> Trace:
 class Observed:
     """Gives each request its id, its log line and the headers that all answers have.
 
+    `https`: whether browsers come over https.
+
     A `Request-Id` of the client's is kept if it has the form of one. An answer to HEAD loses its
     body here, errors included.
     """
 
-    def __init__(self, app: ASGIApp, *, observe: Observe) -> None:
+    def __init__(self, app: ASGIApp, *, observe: Observe, https: bool = False) -> None:
         self._app, self._observe = app, observe
+        self._headers = (*UNLESS_SAID, STRICT_TRANSPORT) if https else UNLESS_SAID
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -77,11 +95,8 @@ class Observed:
             nonlocal status, sent
             if message["type"] == "http.response.start":
                 status = message["status"]
-                added = [
-                    (b"request-id", request_id.encode()),
-                    (b"x-content-type-options", b"nosniff"),
-                ]
-                message = _with_headers(message, added)
+                unsaid = _unsaid(self._headers, tuple([name for name, _ in message["headers"]]))
+                message = _with_headers(message, ((b"request-id", request_id.encode()), *unsaid))
             elif scope["method"] == "HEAD":
                 message = {**message, "body": b""}
             await send(message)
@@ -107,7 +122,10 @@ class Observed:
 class Cors:
     """Lets pages of any origin read: on each request that `applies` says is one of reading."""
 
-    ANSWER = ((b"access-control-allow-origin", b"*"),)
+    ANSWER = (
+        (b"access-control-allow-origin", b"*"),
+        (b"cross-origin-resource-policy", b"cross-origin"),
+    )
     PREFLIGHT = (
         (b"access-control-allow-methods", b"GET, HEAD, OPTIONS"),
         (
@@ -168,6 +186,12 @@ class ErrorAnswers:
             if begun:
                 raise
             await self._answer(scope, error, request_id)(scope, receive, send)
+
+
+@lru_cache(maxsize=200)  # of which headers answers have there are some twenty ways
+def _unsaid(headers: tuple[Header, ...], said: tuple[bytes, ...]) -> tuple[Header, ...]:
+    """Those of the headers whose names an answer does not have."""
+    return tuple(header for header in headers if header[0] not in said)
 
 
 def _with_headers(message: Message, headers: RawHeaders) -> Message:

@@ -120,13 +120,13 @@ class _Resource:
         self._route, self._site = re.sub(r":\w+", "", path), site
         self._handlers = dict(handlers)
         if "GET" in handlers:
-            self._handlers["HEAD"] = handlers["GET"]
+            self._handlers.setdefault("HEAD", handlers["GET"])
         self._handlers.setdefault("OPTIONS", self._options)
         self._allowed = sorted(self._handlers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"].endswith("\n"):  # which a pattern's end lets pass
-            raise NotFound(_NOTHING_HERE)
+            raise NotFound(NOTHING_HERE)
         trace(scope).route = self._route
         handler = self._handlers.get(scope["method"])
         if handler is None:
@@ -142,11 +142,11 @@ class _Resource:
         return Response(status_code=204, headers={"Allow": ", ".join(self._allowed)})
 
 
-_NOTHING_HERE = "there is nothing at this path; /_docs says what there is"
+NOTHING_HERE = "there is nothing at this path; /_docs says what there is"
 
 
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
         await WebSocketClose()(scope, receive, send)
         return
-    raise NotFound(_NOTHING_HERE)
+    raise NotFound(NOTHING_HERE)

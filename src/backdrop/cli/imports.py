@@ -72,12 +72,16 @@ def import_(
         again=again,
         settings=settings,
     )
+    _do(job)
+
+
+def _do(job: Job) -> None:
     started = time.monotonic()
     place = Place(job)
     try:
         with ExitStack() as stack:
-            opened = [(stack.enter_context(_open(name)), _format(name, job)) for name in files]
-            destination = stack.enter_context(destination_of(bucket, settings))
+            opened = [(stack.enter_context(_open(name)), _format(name, job)) for name in job.files]
+            destination = stack.enter_context(destination_of(job.bucket, job.settings))
             _import(place, destination, opened)
             _say_done(place, destination, time.monotonic() - started)
     except KeyboardInterrupt:

@@ -103,23 +103,32 @@ def _serve(settings: Settings, apis: Apis) -> None:
             except BackdropError as error:
                 raise CannotStart(error.message) from error
 
-        try:
-            if settings.workers == 1:
-                clean = work(0, bound, ready, on_stopping=_say_stopping)
-            else:
-                clean = run_workers(
-                    partial(work, on_stopping=_say_nothing, stop_on=[STOP]),
-                    bound,
-                    settings.workers,
-                    stop_seconds=settings.stop_seconds,
-                    on_ready=ready,
-                    on_stopping=_say_stopping,
-                    observe=json_lines(),
-                )
-        except CannotStart as error:
-            raise Stop(str(error)) from error
+        clean = _run(work, bound, settings, ready)
     if not clean:
         raise typer.Exit(_FORCED)
+
+
+def _run(
+    work: Callable[..., bool],
+    bound: socket.socket,
+    settings: Settings,
+    ready: Callable[[], None],
+) -> bool:
+    """Do the work in this process, or in as many as there are to be; whether its stop was clean."""
+    try:
+        if settings.workers == 1:
+            return work(0, bound, ready, on_stopping=_say_stopping)
+        return run_workers(
+            partial(work, on_stopping=_say_nothing, stop_on=[STOP]),
+            bound,
+            settings.workers,
+            stop_seconds=settings.stop_seconds,
+            on_ready=ready,
+            on_stopping=_say_stopping,
+            observe=json_lines(),
+        )
+    except CannotStart as error:
+        raise Stop(str(error)) from error
 
 
 def _app(

@@ -21,6 +21,8 @@ Action: TypeAlias = Literal[
     "token_revoked",
     "user_granted",
     "user_revoked",
+    "signed_in",
+    "signed_out",
 ]
 ACTIONS: tuple[Action, ...] = get_args(Action)
 

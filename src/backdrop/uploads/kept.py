@@ -6,7 +6,7 @@ one gets to store it, once.
 
 from __future__ import annotations
 
-import secrets
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -46,7 +46,8 @@ class Upload:
 
 
 def new_id() -> str:
-    return secrets.token_urlsafe(16)
+    """Of an upload; no secret, as only who sent the file gets at it, so a log may have it."""
+    return uuid.uuid4().hex
 
 
 def put_upload(storage: Storage, upload: Upload) -> None:

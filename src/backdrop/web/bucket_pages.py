@@ -9,14 +9,14 @@ from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette.responses import Response
 
-from backdrop.api.routes import Resources, Site
+from backdrop.api.routes import NOTHING_HERE, Resources, Site
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.values import ID, TIMESTAMP
 from backdrop.errors import NotFound
 from backdrop.storage.port import BucketState
 from backdrop.web.access import reading_url, visitor_of_bucket
 from backdrop.web.addresses import addresses, kinds_by_field, newest_records
-from backdrop.web.render import done_before, page
+from backdrop.web.render import done_before, moved, page
 from backdrop.web.sessions import find_visitor
 
 ROWS_SHOWN = 10
@@ -34,6 +34,14 @@ class Shelf:
     @property
     def bucket(self) -> Bucket:
         return self.state.bucket
+
+
+async def ask_root(request: Request, site: Site) -> Response:  # noqa: ARG001
+    """Who typed no more than the server's name looks for the pages; a program finds nothing."""
+    is_read = request.method in ("GET", "HEAD")
+    if is_read and "text/html" in request.headers.get("accept", ""):
+        return moved("/_user")
+    raise NotFound(NOTHING_HERE)
 
 
 async def get_home(request: Request, site: Site) -> Response:
@@ -104,6 +112,7 @@ def _place_of_field(name: str) -> tuple[int, str]:
 
 
 RESOURCES: Resources = {
+    "/": dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"), ask_root),
     "/_user": {"GET": get_home},
     "/_user/buckets/{bucket:bucket}": {"GET": get_bucket},
 }

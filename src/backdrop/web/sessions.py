@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from backdrop.api.routes import Site
-from backdrop.domain.audit import by_user
+from backdrop.domain.audit import Act, by_user
 from backdrop.domain.entry import Entry
 from backdrop.domain.token import hash_token
 from backdrop.domain.user import User, folded
@@ -67,13 +67,17 @@ def start_session(
     text = secrets.token_urlsafe(32)
     session = Session(folded(email), name, secrets.token_urlsafe(32), admin)
     value = msgspec.json.encode(session)
-    storage.put_entry(Entry(_KIND, hash_token(text), value, now + LONGEST))
+    act = Act(by=by_user(session.email), action="signed_in")
+    storage.put_entry(Entry(_KIND, hash_token(text), value, now + LONGEST), act=act)
     return text
 
 
 def end_session(storage: Storage, text: str) -> None:
     """Sign out: the cookie opens nothing from now on."""
-    storage.take_entry(_KIND, hash_token(text))
+    entry = storage.entry(_KIND, hash_token(text))
+    if entry is not None:
+        act = Act(by=by_user(_session(entry).email), action="signed_out")
+        storage.take_entry(_KIND, entry.key, act=act)
 
 
 def find_visitor(request: Request, site: Site) -> Visitor:
@@ -82,9 +86,13 @@ def find_visitor(request: Request, site: Site) -> Visitor:
     entry = site.storage.entry(_KIND, hash_token(text)) if text else None
     if entry is None:
         raise Unauthorized("sign in to see this page")
-    session = msgspec.json.decode(entry.value, type=Session)
+    session = _session(entry)
     user = find_user(site.storage, session.email)
     return Visitor(session, dataclasses.replace(user, admin=True) if session.admin else user)
+
+
+def _session(entry: Entry) -> Session:
+    return msgspec.json.decode(entry.value, type=Session)
 
 
 # -- cookies ----------------------------------------------------------------------------------

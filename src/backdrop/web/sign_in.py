@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 from anyio.to_thread import run_sync
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from backdrop.api.routes import Resources, Site
 from backdrop.domain.entry import Entry
@@ -48,7 +48,10 @@ _LINK = "sign-in-link"
 _KNOWN_LINK = "known-sign-in-link"
 _HOME = "/_user"
 
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+_FORWARDED = (
+    *("forwarded", "via", "x-real-ip"),
+    *("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"),
+)
 """What a proxy adds that lets others in: then the peer is the proxy, not the browser."""
 
 _is_cookie = re.compile(r"[A-Za-z0-9_-]{43}").fullmatch
@@ -100,11 +103,16 @@ def resources(sign_in: SignIn) -> Resources:
         return partial(handler, sign_in)
 
     return {
-        "/_user/sign_in": {"GET": partial(_begin, sign_in, deque())},
-        CALLBACK: {"GET": step(_finish)},
-        "/_user/sign_out": {"GET": step(_sign_out)},
+        "/_user/sign_in": {"GET": partial(_begin, sign_in, deque()), "HEAD": _head},
+        CALLBACK: {"GET": step(_finish), "HEAD": _head},
+        "/_user/sign_out": {"GET": step(_sign_out), "HEAD": _head},
         "/_user/link": {"GET": step(_ask), "POST": step(_open_link)},
     }
+
+
+async def _head(request: Request, site: Site) -> Response:  # noqa: ARG001
+    """To HEAD: that there is a page. What a GET of it does, HEAD must not do (RFC 9110, 9.2.1)."""
+    return HTMLResponse(headers=HEADERS)
 
 
 # -- with a sign-in service -------------------------------------------------------------------

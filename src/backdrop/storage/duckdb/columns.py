@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from operator import methodcaller
 from types import NoneType
 from typing import Any
 
@@ -56,10 +57,6 @@ def _array(values: Sequence[Any], kind_type: type, kind: Kind, *, only: bool) ->
     return array.cast(_NAIVE) if kind == "time" else array
 
 
-def _utc(value: datetime) -> datetime:
-    return value.replace(tzinfo=UTC)
-
-
 def to_records(rows: Sequence[Sequence[Any]], columns: Sequence[tuple[str, Kind]]) -> list[Record]:
     """The records that rows of the columns (a (field, kind) each) stand for."""
     names: list[str] = []
@@ -72,10 +69,12 @@ def to_records(rows: Sequence[Sequence[Any]], columns: Sequence[tuple[str, Kind]
         complete = complete and not lacking
         convert = _READ.get(kind)
         names.append(field)
-        if convert is not None:
+        if convert is None:
+            cells.append([ABSENT if one is None else one for one in column] if lacking else column)
+        elif lacking:
             cells.append([ABSENT if one is None else convert(one) for one in column])
         else:
-            cells.append([ABSENT if one is None else one for one in column] if lacking else column)
+            cells.append(list(map(convert, column)))
     table = zip(*cells, strict=True)
     if complete:  # the usual case: each field is of one kind, and every record has them all
         return [dict(zip(names, row, strict=True)) for row in table]
@@ -85,5 +84,8 @@ def to_records(rows: Sequence[Sequence[Any]], columns: Sequence[tuple[str, Kind]
     ]
 
 
-_READ: Mapping[Kind, Callable[[Any], Value]] = {"time": _utc, "null": lambda _: None}
+_READ: Mapping[Kind, Callable[[Any], Value]] = {
+    "time": methodcaller("replace", tzinfo=UTC),  # a time in the file is naive
+    "null": lambda _: None,
+}
 """How a cell becomes a value, for the kinds whose cells are not the values themselves."""

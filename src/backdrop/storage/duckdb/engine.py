@@ -289,6 +289,9 @@ class DuckDBStorage:
         return self._write(changed)
 
     def take_entry(self, kind: str, key: str, *, act: Act | None = None) -> Entry | None:
+        if self.entry(kind, key) is None:
+            return None  # what isn't there costs no commit, whoever asks for it
+
         def take(transaction: Transaction) -> Entry | None:
             found = transaction.take_entry(kind, key)
             if act is not None and found is not None:

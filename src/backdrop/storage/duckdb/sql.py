@@ -271,14 +271,24 @@ def _period_key(period: Period, zone_segments: Sequence[Segment]) -> str:
         )
     if period.name == "hour":
         return f"({since_year_1} + {offset_us(zone_segments[0]) % HOUR_US}) // {HOUR_US}"
-    if any(segment.offset for segment in zone_segments):
-        offset = _by_segment(zone_segments, lambda _, segment: str(offset_us(segment)))
-    else:
-        offset = "0"
+    offset = _offset(zone_segments)
     if period.name in DAYS:
         return f"({since_year_1} + {offset}) // {DAYS[period.name] * DAY_US}"
     local = TIMESTAMP if offset == "0" else f"make_timestamp(epoch_us({TIMESTAMP}) + {offset})"
     return f"year({local}) * 12 + {_MONTH_OF[period.name].format(f'month({local})')}"
+
+
+def _offset(zone_segments: Sequence[Segment]) -> str:
+    """The zone's offset at a record's time."""
+    if not any(segment.offset for segment in zone_segments):
+        return "0"
+    match zone_segments:
+        case [first, summer, last] if first.offset == last.offset:  # a year: one CASE, not two
+            since, until = _literal(summer.since), _literal(last.since)
+            within = f"{TIMESTAMP} >= {since} AND {TIMESTAMP} < {until}"
+            return f"CASE WHEN {within} THEN {offset_us(summer)} ELSE {offset_us(first)} END"
+        case _:
+            return _by_segment(zone_segments, lambda _, segment: str(offset_us(segment)))
 
 
 _MONTH_OF = {"month": "{} - 1", "quarter": "({} - 1) // 3 * 3", "year": "0"}
@@ -290,7 +300,11 @@ def _by_segment(zone_segments: Sequence[Segment], render: Any, first: int = 0) -
     if len(zone_segments) == 1:
         return str(render(first, zone_segments[0]))
     half = len(zone_segments) // 2
-    split = naive(zone_segments[half].since).isoformat(sep=" ")
+    split = _literal(zone_segments[half].since)
     early = _by_segment(zone_segments[:half], render, first)
     late = _by_segment(zone_segments[half:], render, first + half)
-    return f"CASE WHEN {TIMESTAMP} < TIMESTAMP '{split}' THEN {early} ELSE {late} END"
+    return f"CASE WHEN {TIMESTAMP} < {split} THEN {early} ELSE {late} END"
+
+
+def _literal(instant: datetime) -> str:
+    return f"TIMESTAMP '{naive(instant).isoformat(sep=' ')}'"
