@@ -58,6 +58,7 @@ class Ledger:
         self.refused: list[httpx2.Response] = []
         self._client = httpx2.Client(timeout=60, headers={"Authorization": f"Bearer {self.admin}"})
         self._writing: dict[str, str] = {}
+        self._to_send: dict[str, list[dict[str, Any]]] = {}
 
     def close(self) -> None:
         self._client.close()
@@ -94,9 +95,10 @@ class Ledger:
     def session(self, server: Server) -> None:
         """Every kind of write, one after the other."""
         url, number = server.url, next(self.numbers)
-        once = [{"_id": f"{number}-once", "kind": "once"}]
-        if self.attempt("POST", f"{url}/{BUCKET}", self.token, f"key-{number}", json=once):
-            self._stored(once)
+        self._to_send[f"key-{number}"] = [{"_id": f"{number}-once", "kind": "once"}]
+        for key, once in list(self._to_send.items()):  # what was refused, under its key once more
+            if self.attempt("POST", f"{url}/{BUCKET}", self.token, key, json=once):
+                self._stored(self._to_send.pop(key))
         batch = [
             {"_id": f"{number}-{place}", "kind": "batch", "place": place, f"of_{number % 5}": 0.5}
             for place in range(A_BATCH)
