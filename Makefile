@@ -21,10 +21,12 @@ install: .venv/installed ## install Backdrop into .venv
 
 test: lint $(NODE_PACKAGES) ## every check that there is: what CI runs
 	@scripts/install_chromium.sh
+	@scripts/install_gcc.sh
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-long: .venv/installed-dev $(NODE_PACKAGES) ## the tests with many more made-up examples
 	@scripts/install_chromium.sh
+	@scripts/install_gcc.sh
 	BACKDROP_TEST_LONG=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 bench: .venv/installed-dev ## what it costs, beside what the engine can do by hand

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Scope
 
 from backdrop import __version__
-from backdrop.api import admin_app, audit_app, read_app, write_app
+from backdrop.api import admin_app, audit_app, backup_app, read_app, write_app
 from backdrop.api import metrics as metrics_app
 from backdrop.api.body import Limits
 from backdrop.api.caching import AnswerCache
@@ -38,7 +38,7 @@ from backdrop.web.sign_in import resources as sign_in_resources
 
 Apis: TypeAlias = Literal["both", "read", "write"]
 
-_WRITE = merge(write_app.RESOURCES, admin_app.RESOURCES, audit_app.RESOURCES)
+_WRITE = merge(write_app.RESOURCES, admin_app.RESOURCES, audit_app.RESOURCES, backup_app.RESOURCES)
 _RESOURCES: Mapping[Apis, Resources] = {
     "both": merge(read_app.RESOURCES, _WRITE),
     "read": read_app.RESOURCES,
@@ -169,7 +169,7 @@ def _reads(scope: Scope) -> bool:
     return (
         scope["method"] in ("GET", "HEAD", "OPTIONS")
         and path.removeprefix("/").partition("/")[0]
-        not in ("_buckets", "_users", "_audit", "_metrics")
+        not in ("_buckets", "_users", "_audit", "_backup", "_metrics")
         and not is_page(scope)
     )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -16,6 +17,7 @@ from backdrop.domain.loopback import is_loopback_url
 
 _TIMEOUT = httpx2.Timeout(10, read=300, write=60)
 """A batch may wait behind others' writes; whether there is a server shows at once."""
+_MAKING_A_BACKUP = httpx2.Timeout(10, read=None)
 
 
 class NoAnswer(Exception):
@@ -132,6 +134,24 @@ class Client:
         found: list[dict[str, Any]] = self._admin("GET", f"/_audit?{query}")["entries"]
         return found
 
+    # -- backups ----------------------------------------------------------------------------
+
+    @contextmanager
+    def backup(self) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """The size of a new backup, and its bytes. It may take long until there is one."""
+        request = self._http.build_request("GET", "/_backup", timeout=_MAKING_A_BACKUP)
+        if self._admin_token is not None:
+            request.headers["Authorization"] = f"Bearer {self._admin_token}"
+        with self._reaching():
+            response = self._http.send(request, stream=True)
+            try:
+                if not response.is_success:
+                    response.read()
+                    self._answer(response, ())
+                yield int(response.headers["content-length"]), response.iter_bytes()
+            finally:
+                response.close()
+
     # -- records ----------------------------------------------------------------------------
 
     def post(self, bucket: str, body: bytes, *, token: str, key: str) -> bool:
@@ -191,8 +211,13 @@ class Client:
             headers["Authorization"] = f"Bearer {token}"
         if content is not None:
             headers["Content-Type"] = "application/json"
-        try:
+        with self._reaching():
             return self._http.request(method, path, content=content, headers=headers)
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             message = f"no server at {self.url}: start one with `backdrop serve` ({error})"
             raise NoAnswer(message) from None

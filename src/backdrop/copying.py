@@ -15,7 +15,7 @@ from backdrop.domain.table import Records
 from backdrop.domain.token import Token
 from backdrop.domain.values import Record
 from backdrop.errors import Conflict
-from backdrop.storage.port import Storage
+from backdrop.storage.port import Snapshot, Storage
 
 Progress: TypeAlias = Callable[[str, int], None]
 """Called with what is done, such as `copying flights`, and how many more records were read."""
@@ -118,7 +118,7 @@ def _compare(source: Storage, destination: Storage, name: str, progress: Progres
     """Compare a bucket that both have; its records only where all else is the same."""
     here, there = _outside(source, name), _outside(destination, name)
     if here.difference(there) is None:
-        here, there = (_read(store, name, progress) for store in (source, destination))
+        here, there = (contents(store, name, progress) for store in (source, destination))
     return Outcome(name, here, was_there=True, difference=here.difference(there))
 
 
@@ -135,7 +135,7 @@ def _copy(source: Storage, destination: Storage, name: str, progress: Progress) 
         ):
             put(batch)
     here = checksum.of(_outside(source, name))
-    there = _read(destination, name, progress)
+    there = contents(destination, name, progress)
     return Outcome(name, here, was_there=False, difference=here.difference(there))
 
 
@@ -178,7 +178,7 @@ class _Checksum:
 _encoder = msgspec.json.Encoder(order="sorted")
 
 
-def _read(storage: Storage, name: str, progress: Progress) -> Contents:
+def contents(storage: Storage | Snapshot, name: str, progress: Progress) -> Contents:
     """What a bucket holds, all of it read."""
     checksum = _Checksum()
     with storage.stored(name) as pages:
@@ -188,7 +188,7 @@ def _read(storage: Storage, name: str, progress: Progress) -> Contents:
     return checksum.of(_outside(storage, name))
 
 
-def _outside(storage: Storage, name: str) -> Contents:
+def _outside(storage: Storage | Snapshot, name: str) -> Contents:
     """What a bucket is without a look at its records."""
     state = storage.state(name)
     tokens = [replace(token, last_used_at=None) for token in storage.tokens(name)]

@@ -24,6 +24,7 @@
     ├── QueryTooSlow              a query past the time that it may take
     ├── QueryTooLarge             a query past the memory that the engine may take
     └── StorageUnavailable        the store doesn't answer
+        └── StorageFull           its disk takes no more
 
 Nothing here knows HTTP: the one table from exception to status is in `backdrop.api.errors`.
 """
@@ -51,6 +52,10 @@ CODES: Mapping[str, str] = {
     "outcome_unknown": "The store did not say whether it kept the write: it is whole, or not there "
     "at all. Send it again, with the same `Idempotency-Key` if it had one; without one only if its "
     "records have an `_id` or get one by `auto_ids`, else look first.",
+    "storage_full": "The store's disk is full, so nothing was stored, and nothing is lost: reading "
+    "goes on; send it again once there is room.",
+    "storage_write_failed": "The store's disk refused to write, so nothing was stored: look at the "
+    "disk; send it again once it is well.",
     "query_too_slow": "The query took longer than it may: ask for a shorter range, or fewer "
     "groups.",
     "query_too_large": "The query took more memory and temporary files than the engine may: "
@@ -297,6 +302,10 @@ class QueryTooLarge(BackdropError):
 
 class StorageUnavailable(BackdropError):
     default_code = "storage_unavailable"
+
+
+class StorageFull(StorageUnavailable):
+    default_code = "storage_full"
 
 
 class ProviderFailed(BackdropError):

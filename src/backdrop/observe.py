@@ -83,7 +83,21 @@ class WorkerDied:
     replaced_in: float
 
 
-Observation: TypeAlias = Started | RequestAnswered | ServerFault | StoreAway | WorkerDied
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSetAside:
+    """Something stood in the way of opening the store, and was set aside: so many bytes.
+
+    `kept_in` is the file that they are in, where there are any.
+    """
+
+    reason: str
+    kept_in: str | None
+    bytes: int
+
+
+Observation: TypeAlias = (
+    Started | RequestAnswered | ServerFault | StoreAway | StoreSetAside | WorkerDied
+)
 Observe: TypeAlias = Callable[[Observation], None]
 
 _EVENTS: Mapping[type[Observation], tuple[str, str, tuple[str, ...]]] = {
@@ -93,6 +107,7 @@ _EVENTS: Mapping[type[Observation], tuple[str, str, tuple[str, ...]]] = {
         (RequestAnswered, "info", "request"),
         (ServerFault, "error", "fault"),
         (StoreAway, "warning", "store_away"),
+        (StoreSetAside, "error", "store_set_aside"),
         (WorkerDied, "error", "worker_died"),
     )
 }

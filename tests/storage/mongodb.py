@@ -123,6 +123,14 @@ class ReplicaSet:
             found = client.primary
         return next(member for member in self.members if found == ("127.0.0.1", member.port))
 
+    def end_transactions_after(self, *, seconds: int) -> None:
+        """Have every member end a transaction that nobody goes on with after that time."""
+        for member in self.members:
+            with MongoClient[dict[str, object]](
+                "127.0.0.1", member.port, directConnection=True
+            ) as client:
+                client.admin.command("setParameter", 1, transactionLifetimeLimitSeconds=seconds)
+
 
 @contextmanager
 def members(number: int = 3) -> Iterator[ReplicaSet]:

@@ -26,7 +26,13 @@ from backdrop.domain.query import Collect, Equals, Query
 from backdrop.domain.table import Records
 from backdrop.domain.token import hash_token
 from backdrop.domain.values import INT64_MAX, Record
-from backdrop.errors import BodyTooLarge, InvalidQuery, NotFound, StorageUnavailable
+from backdrop.errors import (
+    BodyTooLarge,
+    InvalidQuery,
+    NotFound,
+    StorageFull,
+    StorageUnavailable,
+)
 from backdrop.storage.mongodb.connection import driver_errors
 from backdrop.storage.mongodb.engine import MongoDBStorage
 from backdrop.storage.open import open_storage
@@ -254,6 +260,18 @@ def test_what_may_be_logged_of_an_error_holds_no_record() -> None:
         raise pymongo.errors.BulkWriteError({"writeErrors": [failed]})
     assert "made up" in str(caught.value.__cause__)
     assert "private" not in str(caught.value.__cause__)
+
+
+def test_a_full_disk_of_the_database_is_told_as_one() -> None:
+    """OutOfDiskSpace, of a command or within a batch, is what a full disk is on any store."""
+    code = 14031
+    of_a_batch = {"writeErrors": [{"code": code, "errmsg": "made up"}]}
+    for error in (
+        pymongo.errors.OperationFailure("made up", code, {"code": code, "errmsg": "made up"}),
+        pymongo.errors.BulkWriteError(of_a_batch),
+    ):
+        with pytest.raises(StorageFull), driver_errors():
+            raise error
 
 
 def test_a_server_that_is_not_there_is_unavailable() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 import secrets
 import subprocess
-import threading
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -17,66 +18,139 @@ import pytest
 
 from tests.live import BACKDROP, Server, live_server
 from tests.storage import mongodb as mongodb_server
+from tests.strategies import LONG
+from tests.system.ledger import WRITERS, Ledger, Writer
 
-ROUNDS = 20
-A_BATCH = 500
-SECONDS_UNTIL_KILLED = (0.05, 0.6)
-
-
-class Importer(threading.Thread):
-    """Posts one batch after the other until the server is gone; keeps a ledger of the answers."""
-
-    def __init__(self, server: Server, token: str, first: int) -> None:
-        super().__init__()
-        self.server, self.token, self.number = server, token, first
-        self.acknowledged: set[int] = set()
-
-    def run(self) -> None:
-        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
-        with httpx2.Client(timeout=30, headers=headers) as client:
-            for _ in range(10_000):
-                self.number += 1
-                try:
-                    answer = client.post(f"{self.server.url}/crash", content=batch(self.number))
-                except httpx2.TransportError:
-                    return
-                assert answer.status_code == 200, answer.text
-                self.acknowledged.add(self.number)
+ROUNDS = 1_000 if LONG else 50
+LANES = {"duckdb": 2, "mongodb": 3}
+"""How many stores are treated so side by side, of which each has its share of the rounds."""
+BUCKETS = 4
+"""Of each: a round writes to the next, as on MongoDB a killed process blocks one for a while."""
+SECONDS_UNTIL_KILLED = (0.05, 0.4)
 
 
-def batch(number: int) -> bytes:
-    """Records of which every third has an `_id` of its own, and a field that no other batch has."""
-    records = [
-        {"batch": number, "place": place, f"only_{number % 7}": place * 0.5}
-        | ({"_id": f"{number}-{place}"} if place % 3 == 0 else {})
-        for place in range(A_BATCH)
-    ]
-    return msgspec.json.encode(records)
+class Lane:
+    """One store, whose server is killed in each round, and what it has acknowledged."""
+
+    def __init__(self, folder: Path, env: dict[str, str], command: str, seed: str) -> None:
+        self.folder, self.env, self.command, self.seed = folder, env, command, seed
+        self.chance = random.Random(seed)  # noqa: S311  moments, not secrets
+        self.ledgers = {f"crash-{number}": Ledger() for number in range(BUCKETS)}
+        self.tokens: dict[str, str] = {}
+
+    @contextmanager
+    def server(self) -> Iterator[Server]:
+        with live_server(self.command, cwd=self.folder, env=self.env) as server:
+            yield server
+
+    def make_buckets(self) -> None:
+        with self.server() as server:
+            for name in self.ledgers:
+                made = server.run("bucket", "create", name, "--raw-queries-allowed")
+                assert made.returncode == 0, made.stderr
+                self.tokens[name] = made.stdout.strip()
+
+    def write_and_kill(self, server: Server, round_: int) -> str:
+        """The bucket that was written to, up to some moment."""
+        name = f"crash-{round_ % BUCKETS}"
+        ledger, seed = self.ledgers[name], f"{self.seed}-{round_}"
+        before = ledger.acknowledged
+        writers = [
+            Writer(f"{server.url}/{name}", self.tokens[name], number, round_, ledger, seed)
+            for number in range(WRITERS)
+        ]
+        for writer in writers:
+            writer.start()
+        until = time.monotonic() + 60
+        while ledger.acknowledged == before and not ledger.faults and time.monotonic() < until:
+            time.sleep(0.005)
+        time.sleep(self.chance.uniform(*SECONDS_UNTIL_KILLED))
+        server.process.kill()
+        for writer in writers:
+            writer.join()
+        return name
+
+    def check(self, url: str, name: str, round_: int) -> None:
+        with httpx2.Client(base_url=url, timeout=60) as client:
+            try:
+                self.ledgers[name].check(client, f"/{name}", round_)
+            except AssertionError as error:
+                error.add_note(f"seed {self.seed}, round {round_}, bucket {name}")
+                raise
+
+    def check_everything(self, url: str) -> None:
+        with httpx2.Client(base_url=url, timeout=300) as client:
+            for name, ledger in self.ledgers.items():
+                ledger.check_everything(client, f"/{name}")
+
+    @property
+    def acknowledged(self) -> int:
+        return sum(ledger.acknowledged for ledger in self.ledgers.values())
 
 
-def test_killed_in_the_middle_of_an_import(tmp_path: Path) -> None:
-    """Twenty times: every batch that was answered is there whole, any other whole or not at all."""
-    chance = random.Random(2013)  # noqa: S311  moments, not secrets
-    acknowledged: set[int] = set()
-    sent = 0
-    for _ in range(ROUNDS):
-        with live_server("serve", cwd=tmp_path) as server:
-            if not sent:
-                made = server.run("bucket", "create", "crash")
-                token = made.stdout.strip()
-            importer = Importer(server, token, sent)
-            importer.start()
-            importer.join(chance.uniform(*SECONDS_UNTIL_KILLED))
-            server.process.kill()
-            importer.join()
-            acknowledged |= importer.acknowledged
-            sent = importer.number
-    with live_server("serve", cwd=tmp_path) as server:
-        rows = httpx2.get(f"{server.url}/crash?group_by=batch", timeout=60).json()["data"]
-    stored = {row["batch"]: row["_count"] for row in rows}
-    assert acknowledged
-    assert acknowledged <= stored.keys()
-    assert set(stored.values()) == {A_BATCH}
+def in_lanes(work: Callable[[Lane], None], lanes: Sequence[Lane]) -> None:
+    """Do it to all of them at once; say what it came to."""
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        for done in [pool.submit(work, lane) for lane in lanes]:
+            done.result()
+    total = sum(lane.acknowledged for lane in lanes)
+    seeds = ", ".join(lane.seed for lane in lanes)
+    sys.stdout.write(f"{ROUNDS} rounds, seeds {seeds}: {total:,} writes acknowledged\n")
+    assert total > ROUNDS
+
+
+def seed_of(lane: int) -> str:
+    """The same each time in the short run, and in the long one another."""
+    return f"{secrets.randbelow(10**6) if LONG else 2013}-{lane}"
+
+
+def test_killed_at_any_moment(tmp_path: Path) -> None:
+    """Every answered write is there once, any other whole or not at all; the next start is enough.
+
+    The server of a round is the one that is asked about the round before it.
+    """
+
+    def work(lane: Lane) -> None:
+        lane.make_buckets()
+        written = None
+        for round_ in range(-(-ROUNDS // LANES["duckdb"])):
+            with lane.server() as server:
+                if written is not None:
+                    lane.check(server.url, written, round_ - 1)
+                written = lane.write_and_kill(server, round_)
+        with lane.server() as server:
+            lane.check_everything(server.url)
+
+    lanes = []
+    for number in range(LANES["duckdb"]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        lanes.append(Lane(folder, {}, "serve", seed_of(number)))
+    in_lanes(work, lanes)
+
+
+def test_a_writing_process_killed_on_mongodb(tmp_path: Path) -> None:
+    """The same of `backdrop write`, beside a `backdrop read` that lives on."""
+
+    def work(lane: Lane) -> None:
+        lane.make_buckets()
+        with live_server("read", cwd=lane.folder, env=lane.env) as reader:
+            for round_ in range(-(-ROUNDS // LANES["mongodb"])):
+                with lane.server() as server:
+                    written = lane.write_and_kill(server, round_)
+                lane.check(reader.url, written, round_)
+            lane.check_everything(reader.url)
+
+    with mongodb_server.members() as members:
+        members.end_transactions_after(seconds=1)
+        lanes = []
+        for number in range(LANES["mongodb"]):
+            env = {
+                "BACKDROP_STORE": mongodb_server.database(members.url),
+                "BACKDROP_ADMIN_TOKEN": secrets.token_urlsafe(),
+            }
+            lanes.append(Lane(tmp_path, env, "write", seed_of(number)))
+        in_lanes(work, lanes)
 
 
 RECORDS = 20_000

@@ -26,6 +26,7 @@ from backdrop.errors import (
     QueryTooLarge,
     QueryTooSlow,
     SignInRefused,
+    StorageFull,
     StorageUnavailable,
     TooManyRequests,
     Unauthorized,
@@ -50,6 +51,7 @@ STATUSES: Mapping[type[BackdropError], int] = {
     QueryTooLarge: 503,
     StorageUnavailable: 503,
     ProviderTimedOut: 504,
+    StorageFull: 507,
 }
 """The status of an exception and of those that derive from it. Anything else is a 500."""
 
@@ -60,6 +62,7 @@ CODE_STATUSES: Mapping[str, int] = {
     **{kind.default_code: status for kind, status in STATUSES.items()},
     "unsupported_content_encoding": STATUSES[UnsupportedMediaType],
     "outcome_unknown": STATUSES[StorageUnavailable],
+    "storage_write_failed": STATUSES[StorageFull],
     "too_many_queries": STATUSES[TooManyRequests],
     FAULT_CODE: 500,
 }

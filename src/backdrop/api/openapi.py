@@ -58,6 +58,7 @@ _ERRORS: Mapping[int, str] = {
     429: "More requests, or queries, than there may be.",
     500: "A fault of the server, with no more than its id.",
     503: "The store does not answer, or not in time.",
+    507: "The store's disk takes no more: nothing was stored.",
 }
 _ANY = (429, 500)
 """What any request may be answered; 429 where the deployment bounds requests a second."""
@@ -272,7 +273,7 @@ def _error(status: int) -> Json:
     }
     if status == 401:
         headers["WWW-Authenticate"] = _header("Bearer.")
-    if status in (429, 503):
+    if status in (429, 503, 507):
         headers["Retry-After"] = _header("Seconds after which to try again.")
     content = {JSON: {"schema": error_schema(status)}}
     return {"description": _ERRORS[status], "headers": headers, "content": content}

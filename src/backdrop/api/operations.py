@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from backdrop.api.audit_app import PARAMETERS as AUDIT_PARAMETERS
+from backdrop.api.backup_app import BACKUP_TYPE
 from backdrop.api.encode import CSV, JSON
 from backdrop.api.schemas import Schema
 from backdrop.observe import METRICS_TYPE
@@ -37,8 +38,8 @@ class Operation:
 
 
 _READING = (400, 401, 403, 404, 503)
-_WRITING = (400, 401, 403, 404, 413, 415, 422, 503)
-_SETTING = (400, 401, 403, 404, 409, 413, 415, 503)
+_WRITING = (400, 401, 403, 404, 413, 415, 422, 503, 507)
+_SETTING = (400, 401, 403, 404, 409, 413, 415, 503, 507)
 _FLIGHT = {
     "_timestamp": "2013-01-01T10:15:00Z",
     "carrier": "UA",
@@ -117,7 +118,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         description="The id is percent-encoded, and may hold slashes.",
         access="writer",
         answers={200: {JSON: "Done"}},
-        errors=(401, 403, 404, 503),
+        errors=(401, 403, 404, 503, 507),
     ),
     ("/_buckets", "GET"): Operation(
         name="list_buckets",
@@ -167,7 +168,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         description="There is no way back.",
         access="admin",
         answers={200: {JSON: "Done"}},
-        errors=(401, 403, 404, 503),
+        errors=(401, 403, 404, 503, 507),
     ),
     ("/_buckets/{name}/tokens", "GET"): Operation(
         name="list_tokens",
@@ -197,7 +198,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         description="It opens nothing from then on.",
         access="admin",
         answers={200: {JSON: "Done"}},
-        errors=(401, 403, 404, 503),
+        errors=(401, 403, 404, 503, 507),
     ),
     ("/_users", "GET"): Operation(
         name="list_users",
@@ -227,7 +228,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         description="Who may still sign in, but has no bucket.",
         access="admin",
         answers={200: {JSON: "Done"}},
-        errors=(401, 403, 404, 503),
+        errors=(401, 403, 404, 503, 507),
     ),
     ("/_audit", "GET"): Operation(
         name="audit",
@@ -239,6 +240,17 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         parameters={name: one[1:] for name, one in AUDIT_PARAMETERS.items()},
         answers={200: {JSON: "Audit"}},
         errors=(400, 401, 403, 503),
+    ),
+    ("/_backup", "GET"): Operation(
+        name="backup",
+        group="Backup",
+        summary="The whole store as one file",
+        description="As it stood at one moment, while writes go on: made first, then sent. It is a "
+        "DuckDB file with all that the store holds, hashes of tokens too, and with what it must "
+        "hold, so that `backdrop backup` and `restore` can tell. Only a store on DuckDB has it.",
+        access="admin",
+        answers={200: {BACKUP_TYPE: ""}},
+        errors=(401, 403, 404, 409, 503, 507),
     ),
     ("/_status", "GET"): Operation(
         name="status",

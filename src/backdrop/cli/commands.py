@@ -1,4 +1,4 @@
-"""The commands, put together. Everything goes over HTTP, but running a server, and copying."""
+"""The commands, put together. Everything goes over HTTP, but serve, copy, repair and restore."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import typer
 
 from backdrop import __version__
-from backdrop.cli import audit, buckets, copy, imports, serve, tokens, users
+from backdrop.cli import audit, backup, buckets, copy, imports, repair, serve, tokens, users
 from backdrop.cli.output import Stop, complain
 from backdrop.client import NoAnswer, Refused
 from backdrop.errors import BackdropError
@@ -30,6 +30,9 @@ app.add_typer(users.group, name="user")
 app.command("import")(imports.import_)
 app.command()(audit.audit)
 app.command()(copy.copy)
+app.command()(backup.backup)
+app.command()(backup.restore)
+app.command()(repair.repair)
 
 
 @app.callback(invoke_without_command=True)

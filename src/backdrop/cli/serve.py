@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -20,8 +22,8 @@ from backdrop.cli.options import takes_settings
 from backdrop.cli.output import Stop, note
 from backdrop.cli.sign_in import SIGN_IN, sign_in_of, sign_in_words
 from backdrop.cli.token_files import admin_token_file, read_or_make_token, test_token_file
-from backdrop.errors import BackdropError
-from backdrop.observe import json_lines
+from backdrop.errors import BackdropError, StorageFull
+from backdrop.observe import StoreSetAside, json_lines
 from backdrop.server import App, CannotListen, CannotStart, address_of, bind, is_loopback, run
 from backdrop.settings import Secret, Settings, variable
 from backdrop.storage.open import duckdb_path, opener, without_credentials
@@ -96,7 +98,7 @@ def _serve(settings: Settings, apis: Apis) -> None:
                     if test_token is not None and number == 0:
                         demo.fill(storage, test_token=test_token.reveal())
                     if link is not None and number == 0:
-                        keep_link(storage, link)
+                        _keep_link(storage, link)
                     app = _app(
                         storage,
                         settings,
@@ -125,6 +127,7 @@ def _opener(settings: Settings, say: Callable[[str], None]) -> Callable[[], Stor
     return opener(
         settings.store,
         say=say,
+        report=_report,
         engine_memory=settings.max_engine_memory,
         engine_files=settings.max_engine_files,
     )
@@ -192,17 +195,32 @@ def _app(
     )
 
 
+def _keep_link(storage: Storage, link: Link) -> None:
+    try:
+        keep_link(storage, link)
+    except StorageFull as error:  # there is more to a server than its pages
+        _say(f"The link that signs in will not work: {error}")
+
+
 def _say_ready(settings: Settings, address: str, words: Mapping[str, str]) -> None:
-    note.print(f"[bold]Backdrop is ready[/] at {address}")
+    _say(f"[bold]Backdrop is ready[/] at {address}", markup=True)
     for name, text in {"store": without_credentials(settings.store), **words}.items():
-        note.print(f"  {name:<11}  {text}", markup=False)
+        _say(f"  {name:<11}  {text}")
     if settings.demo:
         for line in demo.hints(address, str(test_token_file(settings.store))):
-            note.print(line, markup=False)
+            _say(line)
 
 
-def _say(text: str) -> None:
-    note.print(text, markup=False)
+def _say(text: str, *, markup: bool = False) -> None:
+    with suppress(OSError):  # where it goes to a file on a full disk: the server goes on
+        note.print(text, markup=markup)
+
+
+def _report(reason: str, kept_in: Path | None, size: int) -> None:
+    """Say what the store set aside to be opened, in the log and to whoever looks on."""
+    where = None if kept_in is None else str(kept_in)
+    json_lines(sys.stderr)(StoreSetAside(reason=reason, kept_in=where, bytes=size))
+    _say(reason if where is None else f"{reason}: {size:,} bytes are kept in {where}")
 
 
 def _say_nothing(_: object) -> None:
@@ -211,7 +229,7 @@ def _say_nothing(_: object) -> None:
 
 def _say_stopping(in_flight: int = 0) -> None:
     waiting = f", {in_flight} in flight" if in_flight else ""
-    note.print(f"Stopping: no new requests{waiting}")
+    _say(f"Stopping: no new requests{waiting}")
 
 
 def _refuse_sharing(settings: Settings, apis: Apis) -> None:

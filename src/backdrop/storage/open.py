@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from backdrop.errors import InvalidRequest
-from backdrop.storage.port import Storage
+from backdrop.storage.port import Report, Snapshot, Storage
+from backdrop.storage.repaired import Repair
 
 STORE_EXPECTED = (
     "duckdb:///path/to/file.duckdb, mongodb://host:27017/database?replicaSet=name or memory:"
@@ -53,13 +55,14 @@ def opener(
     url: str,
     *,
     say: Callable[[str], None] = lambda _: None,
+    report: Report = lambda *_: None,
     engine_memory: int | None = None,
     engine_files: int = 10 * 2**30,
 ) -> Callable[[], Storage]:
     """What opens the store that the URL names. Raises InvalidRequest, before anything is opened.
 
-    `say` is told, for people, what has to be waited for then. `engine_memory` and `engine_files`
-    are the bytes that an engine within this process may take.
+    `say` is told, for people, what has to be waited for then, and `report` what was set aside.
+    `engine_memory` and `engine_files` are the bytes that an engine within this process may take.
     """
     if url == "memory:":
         from backdrop.storage.memory import MemoryStorage
@@ -71,12 +74,43 @@ def opener(
         from backdrop.storage.duckdb.opening import Room
 
         room = Room(memory=engine_memory, files=engine_files)
-        return partial(DuckDBStorage, path, room=room)
+        return partial(DuckDBStorage, path, room=room, say=say, report=report)
     if is_mongodb(url):
         from backdrop.storage.mongodb.engine import MongoDBStorage
 
         return partial(MongoDBStorage, url, say=say)
     raise InvalidRequest(f"there is no store {url.split(':')[0]!r}; expected {STORE_EXPECTED}")
+
+
+def opened_backup(path: Path) -> AbstractContextManager[Snapshot]:
+    """What a backup's file holds. Raises StorageUnavailable where it can't be read."""
+    from backdrop.storage.duckdb import snapshot
+
+    return snapshot.opened_backup(path)
+
+
+def make_store_of(path: Path) -> None:
+    """Make a backup's file a store, in which no version comes again that was given out since."""
+    from backdrop.storage.duckdb import snapshot
+
+    snapshot.make_store_of(path)
+
+
+def repair_store(url: str) -> Repair:
+    """Make the damaged store that the URL names one that can be opened again.
+
+    Raises InvalidRequest for a store that is no file, BeyondRepair where nothing can be read, and
+    StorageUnavailable where another process has it open.
+    """
+    path = duckdb_path(url)
+    if path is None:
+        raise InvalidRequest(
+            f"{without_credentials(url)} is no file: repair is for stores such as "
+            "duckdb:backdrop.duckdb"
+        )
+    from backdrop.storage.duckdb.repair import repair
+
+    return repair(path)
 
 
 def _split(url: str) -> SplitResult:

@@ -4,7 +4,8 @@ All methods are synchronous and may be called from any thread at once. Times are
 datetimes. A write is durable, and seen by every later read of the same deployment, once its method
 has returned; a write that raises has changed nothing, but for `StorageUnavailable` with the code
 `outcome_unknown`: such a write may have been made, whole. Errors of the driver never leave an
-engine: what comes out is `StorageUnavailable` or an error named here.
+engine: what comes out is `StorageUnavailable`, which is `StorageFull` where it is the store's disk
+that refuses, or an error named here.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
-from typing import Protocol, TypeAlias
+from pathlib import Path
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from backdrop.domain.audit import Act, AuditEntry
 from backdrop.domain.bucket import Bucket
@@ -61,6 +63,10 @@ class Load:
 
 Restore: TypeAlias = Callable[[Records], None]
 """Stores one more batch of a bucket that is being restored."""
+
+
+Report: TypeAlias = Callable[[str, Path | None, int], None]
+"""Told of what an engine set aside to open its store: why, where it is kept, and its bytes."""
 
 
 class Reading(Iterator[Sequence[Record]]):
@@ -299,6 +305,46 @@ class Storage(Protocol):
 
     def close(self) -> None:
         """Finish what was accepted and let go of everything. Nothing may be called afterwards."""
+
+
+class Snapshot(Protocol):
+    """All that a store holds, as it stood at one moment.
+
+    Its methods raise StorageUnavailable, with the reason, and are for one thread at a time.
+    """
+
+    def buckets(self) -> list[Bucket]:
+        """Every bucket, by name."""
+
+    def state(self, name: str) -> BucketState:
+        """As `Storage.state`."""
+
+    def tokens(self, bucket: str) -> list[Token]:
+        """As `Storage.tokens`."""
+
+    def stored(self, bucket: str) -> AbstractContextManager[Reading]:
+        """As `Storage.stored`."""
+
+    def digests(self) -> dict[str, str]:
+        """Of what is no record, by the engine's own names: something that differs where it does."""
+
+    def write(self, path: Path, note: bytes) -> None:
+        """Make a new file that holds all of it, and the note; durable once the file is synced."""
+
+    def note(self) -> bytes | None:
+        """What the file was made with; None where it is no such file."""
+
+
+@runtime_checkable
+class HasSnapshots(Protocol):
+    """A store that can be copied whole while it is written to."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the store is, and there is room for as much again."""
+
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        """All that it holds now. Writes go on meanwhile. Raises Conflict where one is open."""
 
 
 # The messages that all engines share.

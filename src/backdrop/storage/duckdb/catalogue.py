@@ -64,6 +64,8 @@ CREATE TABLE IF NOT EXISTS done (
     records BIGINT NOT NULL, expires_at TIMESTAMP NOT NULL
 )
 """
+OPENED_TABLE = "CREATE TABLE IF NOT EXISTS opened (since TIMESTAMP NOT NULL)"
+"""One row while a process has the file open, or has left it without closing it."""
 FORMAT = 1
 """The number of this layout; a file with another is refused."""
 

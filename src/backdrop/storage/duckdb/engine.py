@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import chain, islice
 from pathlib import Path
-from queue import Empty, LifoQueue
 from typing import Any, TypeVar
 
 import duckdb
@@ -26,16 +26,17 @@ from backdrop.domain.shape import Groups
 from backdrop.domain.table import Records
 from backdrop.domain.token import Token
 from backdrop.domain.values import ID, TIMESTAMP, Record
-from backdrop.errors import NotFound, StorageUnavailable
+from backdrop.errors import Conflict, NotFound, StorageUnavailable
 from backdrop.storage.duckdb.audit import read_audit
 from backdrop.storage.duckdb.catalogue import Table, quoted
-from backdrop.storage.duckdb.columns import to_records
 from backdrop.storage.duckdb.deadlines import Deadlines
-from backdrop.storage.duckdb.done import DoneWrites
+from backdrop.storage.duckdb.disk import Say, unavailable
+from backdrop.storage.duckdb.file import LONGEST_WAIT, StoreFile
 from backdrop.storage.duckdb.groups import no_groups, to_groups
-from backdrop.storage.duckdb.known_ids import IdsByTable
-from backdrop.storage.duckdb.opening import Room, open_file
+from backdrop.storage.duckdb.opening import Room
+from backdrop.storage.duckdb.pages import pages, run
 from backdrop.storage.duckdb.slices import cuts, select_sample, select_slices, tiers
+from backdrop.storage.duckdb.snapshot import FileSnapshot
 from backdrop.storage.duckdb.sql import (
     Statement,
     select_groups,
@@ -47,15 +48,14 @@ from backdrop.storage.duckdb.state import (
     State,
     read_entries,
     read_lasting_entries,
-    read_state,
 )
 from backdrop.storage.duckdb.transaction import Transaction
 from backdrop.storage.duckdb.writer import Writer
 from backdrop.storage.port import (
-    RECORDS_A_PAGE,
     BucketState,
     Load,
     Reading,
+    Report,
     Restore,
     not_found,
     query_too_large,
@@ -65,21 +65,11 @@ from backdrop.storage.port import (
 T = TypeVar("T")
 
 
-@contextmanager
-def _driver_errors() -> Iterator[None]:
-    """No exception of the driver leaves the engine."""
-    try:
-        yield
-    except duckdb.OutOfMemoryException:
-        raise query_too_large() from None
-    except duckdb.Error as error:
-        raise StorageUnavailable("the store does not answer") from error
-
-
 class DuckDBStorage:
     """A store in one DuckDB file, which this process alone may have open, with `room` for its work.
 
-    `sorted_at_once`: about how many records a reading sorts in memory at a time.
+    `sorted_at_once`: about how many records a reading sorts in memory at a time. `say` is told what
+    the people who look after the server should know. A disk that fails to sync ends the process.
     Raises StorageUnavailable where the file can't be opened, with the reason in its message.
     """
 
@@ -92,17 +82,15 @@ class DuckDBStorage:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         sorted_at_once: int = 50_000,
         room: Room = Room(),  # noqa: B008  frozen
+        say: Say = lambda _: None,
+        report: Report = lambda *_: None,
     ) -> None:
         self._clock = clock
         self._sorted_at_once = sorted_at_once
-        self._connection = open_file(path, room)
-        self._cursors: LifoQueue[duckdb.DuckDBPyConnection] = LifoQueue()
-        with _driver_errors():
-            self._state = read_state(self._connection)
-            self._done = DoneWrites(self._connection)
-        tables = self._state.tables.values()
-        self._ids = IdsByTable(self._connection, tables)
-        self._writer = Writer(self._begin)
+        self._path = path
+        self._one_snapshot = threading.Lock()
+        self._file = StoreFile(path, room, say=say, report=report, on_open=self._found)
+        self._writer = Writer(self._begin, recover=self._file.recover, rest=self._rest)
         self._deadlines = Deadlines()
 
     # -- buckets ----------------------------------------------------------------------------
@@ -191,8 +179,8 @@ class DuckDBStorage:
 
     def done(self, bucket: str, key: str) -> Once | None:
         self._table(bucket)
-        with _driver_errors(), self._cursor() as cursor:
-            return self._done.find(cursor, bucket, key, now=self._clock())
+        with self._driver_errors(), self._file.cursor() as cursor:
+            return self._file.open.done.find(cursor, bucket, key, now=self._clock())
 
     @contextmanager
     def restoring(
@@ -228,15 +216,15 @@ class DuckDBStorage:
             with self._deadlines.within(most_seconds, cursor):
                 fields = _fields(cursor, table, query) if with_fields else ()
                 statements = self._selects(cursor, table, query)
-                _run(cursor, next(statements))
+                run(cursor, next(statements))
                 limit = table.records if query.limit is None else query.limit
-                pages = _pages(cursor, table, statements, limit)
-                first = list(islice(pages, 1))  # what can go wrong shows before the first page
-            yield Reading(chain(first, _guarded(pages)), fields)
+                found = pages(cursor, table, statements, limit)
+                first = list(islice(found, 1))  # what can go wrong shows before the first page
+            yield Reading(chain(first, self._guarded(found)), fields)
 
     def count_held(self, bucket: str, ids: Sequence[str]) -> int:
         with self._snapshot(bucket) as (cursor, table):
-            maybe = self._ids.maybe_held(table.name, ids) if table.records else []
+            maybe = self._file.open.ids.maybe_held(table.name, ids) if table.records else []
             if not maybe:
                 return 0
             cursor.register("asked", pa.table({"id": pa.array(maybe, pa.string())}))
@@ -250,8 +238,8 @@ class DuckDBStorage:
     @contextmanager
     def stored(self, bucket: str) -> Iterator[Reading]:
         with self._snapshot(bucket) as (cursor, table):
-            _run(cursor, select_stored(table))
-            yield Reading(_guarded(_pages(cursor, table, iter(()), table.records)))
+            run(cursor, select_stored(table))
+            yield Reading(self._guarded(pages(cursor, table, iter(()), table.records)))
 
     def groups(
         self, bucket: str, query: Query, *, most_rows: int, most_seconds: float | None = None
@@ -282,16 +270,16 @@ class DuckDBStorage:
         self._write(lambda transaction: transaction.put_entry(entry), act)
 
     def entry(self, kind: str, key: str) -> Entry | None:
-        with _driver_errors(), self._cursor() as cursor:
+        with self._driver_errors(), self._file.cursor() as cursor:
             found = read_entries(cursor, kind, key, now=self._clock())
         return next(iter(found), None)
 
     def entries(self, kind: str) -> list[Entry]:
-        with _driver_errors(), self._cursor() as cursor:
+        with self._driver_errors(), self._file.cursor() as cursor:
             return read_entries(cursor, kind, now=self._clock())
 
     def lasting_entries(self) -> list[Entry]:
-        with _driver_errors(), self._cursor() as cursor:
+        with self._driver_errors(), self._file.cursor() as cursor:
             return read_lasting_entries(cursor)
 
     def change_entry(
@@ -322,7 +310,7 @@ class DuckDBStorage:
     def audit(
         self, *, bucket: str | None = None, before: str | None = None, limit: int
     ) -> list[AuditEntry]:
-        with _driver_errors(), self._cursor() as cursor:
+        with self._driver_errors(), self._file.cursor() as cursor:
             return read_audit(cursor, bucket, before, limit)
 
     def prune_audit(self, before: datetime) -> None:
@@ -331,11 +319,11 @@ class DuckDBStorage:
     # -- the store itself -------------------------------------------------------------------
 
     def check(self) -> None:
-        with _driver_errors(), self._cursor() as cursor:
+        with self._driver_errors(), self._file.cursor() as cursor:
             cursor.execute("SELECT format FROM store").fetchall()
 
     def load(self) -> Load:
-        with _driver_errors(), self._cursor() as cursor:
+        with self._driver_errors(), self._file.cursor() as cursor:
             select = "SELECT sum(memory_usage_bytes) FROM duckdb_memory()"
             (engine_bytes,) = cursor.execute(select).fetchall()[0]
         writer = self._writer
@@ -346,14 +334,29 @@ class DuckDBStorage:
             engine_bytes=int(engine_bytes),
         )
 
+    @property
+    def folder(self) -> Path:
+        return self._path.absolute().parent
+
+    @contextmanager
+    def snapshot(self) -> Iterator[FileSnapshot]:
+        if not self._one_snapshot.acquire(blocking=False):
+            raise Conflict("a backup is being made already: wait for its end")
+        try:
+            with self._driver_errors(), self._file.cursor() as cursor:
+                cursor.begin()
+                try:
+                    yield FileSnapshot(cursor)
+                finally:
+                    cursor.rollback()
+        finally:
+            self._one_snapshot.release()
+
     def close(self) -> None:
         self._writer.close()
         self._deadlines.close()
-        self._ids.close()
-        with _driver_errors():
-            while not self._cursors.empty():
-                self._cursors.get().close()
-            self._connection.close()
+        with self._driver_errors():
+            self._file.close(self._state)
 
     # -- within -----------------------------------------------------------------------------
 
@@ -368,7 +371,7 @@ class DuckDBStorage:
         for tier in tiers(query, table):
             where: Sequence[tuple[Any, bool]] = ()
             if tier.value is not None:
-                sample = _run(cursor, select_sample(query, table, tier)).fetchall()
+                sample = run(cursor, select_sample(query, table, tier)).fetchall()
                 pieces = -(-table.records // self._sorted_at_once)
                 where = cuts([value for (value,) in sample], pieces)
             yield from select_slices(query, table, tier, where)
@@ -386,41 +389,60 @@ class DuckDBStorage:
                 transaction.note(act)
             return result
 
-        try:
-            return self._writer.do(done)
-        except duckdb.Error as error:
-            raise StorageUnavailable("the store does not answer") from error
+        with self._driver_errors():
+            try:
+                return self._writer.do(done)
+            except duckdb.OutOfMemoryException as error:  # by no query of whoever writes
+                raise unavailable(error) from error
 
     def _begin(self) -> Transaction:
+        file = self._file.prepare()
         return Transaction(
-            self._connection,
+            file.connection,
             self._state,
-            self._ids,
-            self._done,
+            file.ids,
+            file.done,
             now=self._clock(),
             publish=self._publish,
         )
 
-    def _publish(self, state: State) -> None:
+    def _rest(self) -> None:
+        if self._file.checkpoint():
+            self._file.open.guard.note(self._state, self._state)
+
+    def _found(self, state: State) -> None:
         self._state = state
-        self._ids.keep(table.name for table in state.tables.values())
+
+    def _publish(self, state: State) -> None:
+        self._file.open.guard.note(self._state, state)
+        self._state = state
+        self._file.open.ids.keep(table.name for table in state.tables.values())
 
     @contextmanager
-    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection of one's own to the same database."""
+    def _driver_errors(self) -> Iterator[None]:
+        """No exception of the driver leaves the engine."""
         try:
-            cursor = self._cursors.get_nowait()
-        except Empty:
-            cursor = self._connection.cursor()
-        try:
-            yield cursor
-        finally:
-            self._cursors.put(cursor)
+            yield
+        except duckdb.OutOfMemoryException:
+            raise query_too_large() from None
+        except duckdb.Error as error:
+            if isinstance(error, duckdb.FatalException):
+                self._look_after()
+            raise unavailable(error) from error
+        except StorageUnavailable:
+            if self._file.open.is_closed:
+                self._look_after()
+            raise
+
+    def _look_after(self) -> None:
+        """Have the writer find the database as it is, and open the file again if need be."""
+        with suppress(StorageUnavailable):  # the store is being closed
+            self._writer.submit(lambda _: None)
 
     @contextmanager
     def _snapshot(self, bucket: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, Table]]:
         """A transaction that sees the bucket as it stood at one commit, and its table then."""
-        with _driver_errors(), self._cursor() as cursor:
+        with self._driver_errors(), self._file.cursor() as cursor:
             table = self._begin_reading(cursor, bucket)
             try:
                 yield cursor, table
@@ -430,7 +452,7 @@ class DuckDBStorage:
     def _begin_reading(self, cursor: duckdb.DuckDBPyConnection, bucket: str) -> Table:
         # A commit shows in the file an instant before its state is published here: where the two
         # differ, the transaction is begun again.
-        deadline = time.monotonic() + _LONGEST_PUBLISHING
+        deadline = time.monotonic() + LONGEST_WAIT
         while True:
             table = self._table(bucket)
             cursor.begin()
@@ -442,42 +464,16 @@ class DuckDBStorage:
                 raise StorageUnavailable("the store does not answer")
             time.sleep(0.0005)
 
-
-_LONGEST_PUBLISHING = 10.0
-"""Seconds; far more than it takes to get from a commit to its publishing."""
+    def _guarded(self, found: Iterator[Sequence[Record]]) -> Iterator[Sequence[Record]]:
+        with self._driver_errors():
+            yield from found
 
 
 def _fields(cursor: duckdb.DuckDBPyConnection, table: Table, query: Query) -> list[str]:
     """The fields that the matching records have."""
-    (found,) = _run(cursor, select_presence(query, table)).fetchall()
+    (found,) = run(cursor, select_presence(query, table)).fetchall()
     names = (field for (field, _), some in zip(table.columns, found, strict=True) if some)
     return sorted(set(names))
-
-
-def _run(cursor: duckdb.DuckDBPyConnection, statement: Statement) -> duckdb.DuckDBPyConnection:
-    return cursor.execute(statement.text, statement.parameters)
-
-
-def _pages(
-    cursor: duckdb.DuckDBPyConnection, table: Table, more: Iterator[Statement], left: int
-) -> Iterator[Sequence[Record]]:
-    """The records of the statement that runs, then those of `more`, `left` at most."""
-    columns = list(table.columns)
-    while left > 0:
-        rows = cursor.fetchmany(min(RECORDS_A_PAGE, left))
-        if rows:
-            left -= len(rows)
-            yield to_records(rows, columns)
-            continue
-        statement = next(more, None)
-        if statement is None:
-            return
-        _run(cursor, statement)
-
-
-def _guarded(pages: Iterator[Sequence[Record]]) -> Iterator[Sequence[Record]]:
-    with _driver_errors():
-        yield from pages
 
 
 def _zone_segments(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from backdrop.storage.duckdb.catalogue import (
     DONE_TABLE,
     ENTRIES_TABLE,
     FORMAT,
+    OPENED_TABLE,
     STORE_TABLES,
     quoted,
 )
@@ -36,7 +39,7 @@ def open_file(path: Path, room: Room) -> duckdb.DuckDBPyConnection:
     if not path.parent.is_dir():
         raise StorageUnavailable(f"can't open {path}: there is no folder {path.parent}")
     try:
-        connection = duckdb.connect(str(path), config=_CONFIG)
+        connection = duckdb.connect(str(path), config=CONFIG)
         _remove_left_over_files(connection)  # nobody else has the file open, so they are no one's
         _set_up(connection, room)
         tables = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
@@ -57,16 +60,65 @@ def open_file(path: Path, room: Room) -> duckdb.DuckDBPyConnection:
         connection.execute(ENTRIES_TABLE)
         connection.execute(AUDIT_TABLE)
         connection.execute(DONE_TABLE)
+        connection.execute(OPENED_TABLE)
         _drop_left_over(connection)
     except duckdb.Error as error:
-        raise StorageUnavailable(f"can't open {path}: {_reason(error)}") from error
+        raise refusal(path, error) from error
     return connection
+
+
+class Damaged(StorageUnavailable):
+    """The file, or its WAL, is not what was acknowledged. The message names the repair."""
+
+
+def damaged(path: Path, what: str) -> Damaged:
+    return Damaged(
+        f"can't open {path}: {what}. Nothing was changed. Put back what belongs there, or run "
+        f"`backdrop repair duckdb:{path}`, which saves what can be read and says what is lost"
+    )
+
+
+_is_no_damage = re.compile(
+    "|".join(["Cannot open file", os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)])
+).search
+
+
+def not_answering(error: duckdb.Error) -> StorageUnavailable:
+    """What to say, to anyone, of a store that was open and failed."""
+    if says_damaged(str(error)):
+        return Damaged("the store's file is damaged: stop the server, and run `backdrop repair`")
+    return StorageUnavailable("the store does not answer")
+
+
+says_damaged = re.compile("Corrupt|checksum|Could not read enough bytes").search
+
+
+def refuse_if_held(path: Path) -> None:
+    """Raise StorageUnavailable, with who has it, where another process has the file open."""
+    try:
+        duckdb.connect(str(path), read_only=True, config=CONFIG).close()
+    except duckdb.Error as error:
+        raise refusal(path, error) from error
+
+
+def refusal(path: Path, error: duckdb.Error) -> StorageUnavailable:
+    """What to say of a file that can't be opened."""
+    reason = str(error).splitlines()[0]
+    holder = re.search(r"Conflicting lock is held in .*?\(PID (\d+)\)", reason)
+    if holder is not None:
+        return StorageUnavailable(
+            f"can't open {path}: the process {holder[1]} has it open, and only one can: stop that "
+            "one, or choose another file"
+        )
+    if _is_no_damage(reason):
+        return StorageUnavailable(f"can't open {path}: {reason}")
+    return damaged(path, reason)
 
 
 def _set_up(connection: duckdb.DuckDBPyConnection, room: Room) -> None:
     """Bound what the engine takes, and lock all settings.
 
-    Given with `_CONFIG`, the bound on temporary files would be shown, but not be held.
+    Given with `CONFIG`, the bound on temporary files would be shown, but not be held.
     """
     if room.memory is not None:
         connection.execute(f"SET memory_limit = '{room.memory} bytes'")
@@ -94,21 +146,10 @@ def _drop_left_over(connection: duckdb.DuckDBPyConnection) -> None:
         connection.commit()
 
 
-def _reason(error: duckdb.Error) -> str:
-    """Why a file can't be opened, in words for who started the program."""
-    reason = str(error).splitlines()[0]
-    holder = re.search(r"Conflicting lock is held in .*?\(PID (\d+)\)", reason)
-    if holder is None:
-        return reason
-    return (
-        f"the process {holder[1]} has it open, and only one can: stop that one, or choose "
-        "another file"
-    )
-
-
-_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": False,  # no statement can read or write another file
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "python_enable_replacements": False,
+    "checkpoint_threshold": "1TB",  # none within a commit: the engine does it between two
 }

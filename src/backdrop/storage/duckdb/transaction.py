@@ -28,6 +28,7 @@ from backdrop.storage.duckdb.catalogue import (
     quoted,
 )
 from backdrop.storage.duckdb.columns import to_columns, to_records
+from backdrop.storage.duckdb.disk import unknown_if_fatal
 from backdrop.storage.duckdb.done import DoneWrites
 from backdrop.storage.duckdb.known_ids import IdsByTable
 from backdrop.storage.duckdb.sql import naive
@@ -79,7 +80,8 @@ class Transaction:
             self._store_gathered(name)
         self._store_acts()
         self._done.keep(self._connection, self._kept, now=self._now)
-        self._connection.commit()
+        with unknown_if_fatal():
+            self._connection.commit()
         self._publish(
             State(self._tables, self._tokens, self._version, self._sequence, self._audited)
         )

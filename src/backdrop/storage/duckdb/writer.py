@@ -36,11 +36,23 @@ class Writer:
 
     An operation gets the open transaction. It either raises a BackdropError before it changes
     anything, and then fails alone, or does all that it is for. Where anything else goes wrong, the
-    transaction is rolled back, and the operations that shared it are tried again, each by itself.
+    transaction is rolled back, and the operations that shared it are tried again, each by itself,
+    unless it may have been committed all the same.
     """
 
-    def __init__(self, begin: Callable[[], Unit]) -> None:
-        self._begin = begin
+    def __init__(
+        self,
+        begin: Callable[[], Unit],
+        *,
+        recover: Callable[[BaseException], bool],
+        rest: Callable[[], None],
+    ) -> None:
+        """Both are called in the writer's thread, and raise nothing.
+
+        `recover`, after a transaction failed: whether it has surely changed nothing. `rest`, when
+        all those that waited have their answers.
+        """
+        self._begin, self._recover, self._rest = begin, recover, rest
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._closed = False
@@ -89,16 +101,18 @@ class Writer:
             open_ = len(jobs) == len(waiting)
             if jobs:
                 self._finish(jobs)
+                self._rest()
 
     def _finish(self, jobs: Sequence[_Job]) -> None:
         try:
             outcomes = self._attempt(jobs)
         except BaseException as error:  # noqa: BLE001  whatever it is, the one who waits is told
-            if len(jobs) == 1:
-                jobs[0].result.set_exception(error)
-                return
+            changed_nothing = self._recover(error)
             for job in jobs:
-                self._finish([job])
+                if len(jobs) > 1 and changed_nothing:
+                    self._finish([job])
+                else:
+                    job.result.set_exception(error)
             return
         for job, outcome in zip(jobs, outcomes, strict=True):
             if isinstance(outcome, BackdropError):

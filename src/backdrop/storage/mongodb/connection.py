@@ -34,7 +34,7 @@ from pymongo.monitoring import (
 )
 from pymongo.read_concern import ReadConcern
 
-from backdrop.errors import BodyTooLarge, StorageUnavailable
+from backdrop.errors import BodyTooLarge, StorageFull, StorageUnavailable
 
 Session = ClientSession
 Records = Database[dict[str, Any]]
@@ -87,6 +87,7 @@ _OLDEST_WIRE_VERSION = 13
 _SNAPSHOT_UNAVAILABLE = 246
 _TOO_LARGE_FOR_CACHE = 388
 _TOO_LARGE_OBJECT = 10334
+_OUT_OF_DISK_SPACE = 14031
 _TOO_LARGE_GROUPS = (_TOO_LARGE_OBJECT, 17419, 17420, 146, 292)
 """BSONObjectTooLarge as the stages of a pipeline say it, and too much memory."""
 _TOO_LARGE_TO_INSERT = "object to insert too large"
@@ -102,7 +103,10 @@ def driver_errors() -> Iterator[None]:
         if _is_too_large_a_record(error):
             message = "a record, or a value that is looked for, is past this store's limit of 16 MB"
             raise BodyTooLarge(message) from None
-        raise StorageUnavailable("the store does not answer") from _without_records(error)
+        cause = _without_records(error)
+        if any(code == _OUT_OF_DISK_SPACE for code, _ in _failures(error)):
+            raise StorageFull("the database's disk is full: nothing was stored") from cause
+        raise StorageUnavailable("the store does not answer") from cause
 
 
 def _failures(error: Exception) -> list[tuple[int, str]]:

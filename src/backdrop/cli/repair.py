@@ -1,0 +1,55 @@
+"""`backdrop repair`: a damaged DuckDB store is made one that can be opened, without a server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+
+from backdrop.cli.output import Stop, as_table, note
+from backdrop.storage.open import repair_store
+from backdrop.storage.repaired import BeyondRepair, Saved
+
+
+def repair(
+    store: Annotated[str, typer.Argument(metavar="STORE", help="the store, duckdb:FILE")],
+) -> None:
+    """Save what can be read of a damaged DuckDB store, and say what is lost.
+
+    The WAL is cut after its last good commit. Of a damaged file, all that can be read goes into a
+    new one, which takes its place. What was cut off or replaced is kept beside the store.
+    """
+    os.umask(0o077)  # what is made is for its owner alone
+    try:
+        found = repair_store(store)
+    except BeyondRepair as error:
+        _show(Saved(name, records, None) for name, records in error.acknowledged.items())
+        raise Stop(str(error)) from None
+    for line in found.done or ["Nothing had to be repaired"]:
+        note.print(line, markup=False)
+    _show(found.buckets)
+    for line in found.lost:
+        note.print(f"LOST: {line}", markup=False)
+    missing = sum(one.lost for one in found.buckets)
+    note.print(f"{store} can be opened; {missing:,} acknowledged records are lost", markup=False)
+
+
+def _show(buckets: Iterable[Saved]) -> None:
+    as_table(
+        ("bucket", "acknowledged", "there now", "lost"),
+        [
+            (
+                one.name,
+                _count(one.acknowledged),
+                "none: THE BUCKET IS LOST" if one.records is None else _count(one.records),
+                _count(one.lost),
+            )
+            for one in buckets
+        ],
+    )
+
+
+def _count(records: int | None) -> str:
+    return "not known" if records is None else f"{records:,}"

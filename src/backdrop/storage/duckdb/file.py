@@ -1,0 +1,132 @@
+"""The store's file while the engine has it: opened again where a disk has broken the database."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import duckdb
+
+from backdrop.errors import StorageUnavailable
+from backdrop.storage.duckdb.disk import Say, cut_wal, driver_error, end_if_not_synced, wal_size
+from backdrop.storage.duckdb.opened import OpenFile
+from backdrop.storage.duckdb.opening import Room
+from backdrop.storage.duckdb.state import State
+from backdrop.storage.port import Report
+
+LONGEST_WAIT = 10.0
+"""Seconds for what takes far less."""
+_LONGEST_READING = 120.0
+"""Seconds; a reader that has what it reads from a broken database leaves with its next page."""
+_MOST_IN_WAL = 16 * 2**20
+"""Bytes; DuckDB's own measure."""
+_UNTIL_NEXT_CHECKPOINT = 30.0
+"""Seconds after one that failed."""
+
+
+class StoreFile:
+    """All but `cursor` is for the writer's thread.
+
+    `on_open` is told what the file held whenever it was opened; `say`, what the people who look
+    after the server should know. A disk that fails to sync ends the process.
+    Raises StorageUnavailable where the file can't be opened, with the reason in its message.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        room: Room,
+        *,
+        say: Say,
+        report: Report,
+        on_open: Callable[[State], None],
+    ) -> None:
+        self._path, self._room, self._say, self._report = path, room, say, report
+        self._on_open = on_open
+        self.open = OpenFile(path, room, report)
+        on_open(self.open.state)
+        self._is_settled = threading.Event()
+        self._is_settled.set()
+        self._wal = 0
+        """Of the write-ahead log, the size before the transaction that is open."""
+        self._cut_wal_to: int | None = None
+        # What another process left is taken in soon, by new writes:
+        self._most_in_wal = 0 if wal_size(path) else _MOST_IN_WAL
+        self._next_checkpoint = 0.0
+
+    @contextmanager
+    def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection of one's own; where the file is being opened again, to what comes then."""
+        if self.open.is_closed:
+            self._is_settled.wait(LONGEST_WAIT)
+        with self.open.cursor() as cursor:
+            yield cursor
+
+    def prepare(self) -> OpenFile:
+        """What a transaction that begins now works on. Raises where there is none."""
+        if self.open.is_closed:
+            self._open_again()
+        self._wal = wal_size(self._path)
+        return self.open
+
+    def recover(self, error: BaseException) -> bool:
+        """After a failed transaction: whether it has surely changed nothing.
+
+        The file is opened again where the database is unusable, or has not taken back what it wrote
+        of the transaction: what came after that in the log would be lost with it.
+        """
+        cause = driver_error(error)
+        if cause is None:
+            return True
+        end_if_not_synced(cause, self._path, self._say)
+        is_unusable = isinstance(cause, duckdb.FatalException)
+        if not is_unusable and wal_size(self._path) != self._wal:
+            is_unusable, self._cut_wal_to = True, self._wal
+        if is_unusable:
+            self._recover_from(cause)
+        return not isinstance(error, StorageUnavailable)
+
+    def checkpoint(self) -> bool:
+        """Take what the log holds into the file, now and then; whether that was done.
+
+        DuckDB would do so within a commit, which then could fail after the change was made.
+        """
+        is_due = self._next_checkpoint <= time.monotonic() and not self.open.is_closed
+        if not is_due or wal_size(self._path) <= self._most_in_wal:
+            return False
+        try:
+            self.open.connection.execute("CHECKPOINT")
+            self._most_in_wal = _MOST_IN_WAL
+            return True
+        except duckdb.Error as error:
+            end_if_not_synced(error, self._path, self._say)
+            self._next_checkpoint = time.monotonic() + _UNTIL_NEXT_CHECKPOINT
+            if isinstance(error, duckdb.FatalException):
+                self._recover_from(error)
+            return False
+
+    def close(self, state: State) -> None:
+        """Close it for good, with all that the state says in it."""
+        self.open.close(state=state)
+
+    def _recover_from(self, error: duckdb.Error) -> None:
+        """Open the file again; where that can't be now, the next who writes tries again."""
+        self._say(f"Opening {self._path} again: {str(error).splitlines()[0]}")
+        with suppress(StorageUnavailable, duckdb.Error):
+            self._open_again()
+
+    def _open_again(self) -> None:
+        self._is_settled.clear()
+        try:
+            if not self.open.close(patience=_LONGEST_READING):
+                raise StorageUnavailable("the store does not answer")
+            if self._cut_wal_to is not None:
+                cut_wal(self._path, self._cut_wal_to, self._say)
+                self._cut_wal_to = None
+            self.open = OpenFile(self._path, self._room, self._report)
+            self._on_open(self.open.state)
+        finally:
+            self._is_settled.set()

@@ -1,0 +1,290 @@
+"""Opening a file only if it is whole, and noting each commit so that the next opening can tell."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from zlib import crc32
+
+import duckdb
+
+from backdrop.storage.duckdb.commit_log import (
+    HEADER_BYTES,
+    Commit,
+    CommitLog,
+    append_commit,
+    checkpoints,
+    commit_log_of,
+    read_commit_log,
+    wal_of,
+    write_commit_log,
+)
+from backdrop.storage.duckdb.disk import says_not_synced
+from backdrop.storage.duckdb.opening import (
+    Damaged,
+    Room,
+    damaged,
+    open_file,
+    refuse_if_held,
+    says_damaged,
+)
+from backdrop.storage.duckdb.state import State
+from backdrop.storage.port import Report
+
+
+class Guard:
+    """Stands before one file from its opening to its closing.
+
+    Raises Damaged where what was acknowledged is not there, before DuckDB sees it.
+    """
+
+    def __init__(self, path: Path, room: Room, report: Report) -> None:
+        self._path, self._room, self._report = path, room, report
+        self._log_path, self._wal = commit_log_of(path), wal_of(path)
+        self._file = self._log = -1
+        self._header, self._end = b"", 0
+        self._is_behind = False
+        self._acknowledged = 0
+        try:
+            self._take_file()
+            self._known = read_commit_log(self._log_path)
+            self._check()
+        except BaseException:
+            self.release()
+            raise
+
+    def open(self) -> duckdb.DuckDBPyConnection:
+        """The file's connection. What was never acknowledged does not stand in the way of it:
+
+        a WAL that breaks past its last acknowledged byte is cut there, and the rest kept aside.
+        """
+        try:
+            connection = self._connected()
+        except BaseException:
+            self.release()
+            raise
+        if self._file < 0:
+            self._take_file()
+        return connection
+
+    def begin(self, connection: duckdb.DuckDBPyConnection, state: State) -> None:
+        """The store is open, and holds what `state` says: note it, and mark the file as open."""
+        known, self._known = self._known, None
+        if known is not None and state.version < known.version:
+            raise damaged(self._path, "it is older than its commit log")
+        if not connection.execute("SELECT * FROM opened").fetchall():
+            self._mark(connection)
+        # What the WAL holds past its acknowledged bytes DuckDB may cut off with the next commit.
+        self._is_behind = self._wal.exists()
+        try:
+            self._rebase(state, self._acknowledged)
+        except OSError:  # a disk that is full: what the log says so far goes on to be true
+            self._is_behind = True
+
+    def _mark(self, connection: duckdb.DuckDBPyConnection) -> None:
+        try:
+            connection.execute("INSERT INTO opened VALUES ($1)", [datetime.now(UTC)])
+            connection.execute("CHECKPOINT")  # the mark is in the file itself, should it be copied
+        except duckdb.Error as error:
+            is_fatal = isinstance(error, duckdb.FatalException)  # a checkpoint that failed
+            if is_fatal or says_damaged(str(error)) or says_not_synced(str(error)):
+                raise
+            # A disk that refuses keeps nobody from reading; a lone copy would not be told as one.
+
+    def note(self, before: State, state: State) -> None:
+        """A commit was made, which led to `state`: from now on it must be found.
+
+        Never raises: the commit stands. What can't be noted now is noted with the next one.
+        """
+        try:
+            if self._is_behind or self._checkpointed():
+                self._rebase(state)
+            else:
+                part = self._wal_from(self._end)
+                self._append(part, _version(state), _changed(before, state))
+            self._is_behind = False
+        except OSError:
+            self._is_behind = True
+
+    def unmark(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """The file is about to be closed: from then on it stands alone."""
+        with contextlib.suppress(duckdb.Error):  # then it is no worse than after a crash
+            connection.execute("DELETE FROM opened")
+
+    def end(self, state: State) -> None:
+        """The file was closed, by which DuckDB has let go of the lock on it.
+
+        Where that left a WAL, what the log says of it is as true as before.
+        """
+        if self._file < 0:
+            return
+        with contextlib.suppress(OSError):  # another process has it: the log is that one's
+            _lock(self._file)
+            if not self._wal.exists():
+                self._rebase(state)
+        self.release()
+
+    def release(self) -> None:
+        for descriptor in (self._file, self._log):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._file = self._log = -1
+
+    # -- opening ----------------------------------------------------------------------------
+
+    def _take_file(self) -> None:
+        """Open the file and lock it, if it is there.
+
+        The descriptor is kept until the end: to close it would undo DuckDB's lock as well.
+        """
+        try:
+            self._file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return  # there is none, or DuckDB will say why it can't be opened
+        try:
+            _lock(self._file)
+        except OSError:
+            refuse_if_held(self._path)
+            _lock(self._file)  # it was just let go of
+        self._header = os.pread(self._file, HEADER_BYTES, 0)
+
+    def _check(self) -> None:
+        """Raise Damaged where the file or its WAL is not what the commit log says."""
+        known = self._known
+        if self._file < 0:
+            if not self._path.exists() and (known or self._wal.exists()):
+                beside = self._wal if known is None else self._log_path
+                raise damaged(self._path, f"the file is gone, and {beside.name} is there")
+            return
+        if known is None:
+            if self._log_path.exists():
+                self._report(f"{self._log_path} can't be read: it is made anew", None, 0)
+            return
+        if self._header == known.header:
+            self._check_wal(known)
+        elif checkpoints(self._header) <= checkpoints(known.header):
+            raise damaged(
+                self._path,
+                "its header is not the one that was written last: it is damaged, or another file",
+            )
+
+    def _check_wal(self, known: CommitLog) -> None:
+        wal = self._wal.read_bytes() if self._wal.exists() else b""
+        whole = known.whole(wal)
+        if whole < known.end:
+            state = f"is damaged past byte {whole:,}" if len(wal) > whole else "is cut short"
+            what = "is missing" if not wal else state
+            raise damaged(
+                self._path,
+                f"{self._wal.name} {what}: it has {whole:,} of {known.end:,} bytes that were "
+                "acknowledged",
+            )
+        self._acknowledged = known.end
+
+    def _connected(self) -> duckdb.DuckDBPyConnection:
+        known = self._known
+        try:
+            connection = open_file(self._path, self._room)
+        except Damaged:
+            if known is None or self._header != known.header or not self._wal.exists():
+                raise
+            if self._wal.stat().st_size <= known.end:
+                raise
+            kept, size = cut(self._wal, known.end)
+            self._report(
+                f"{self._wal.name} broke off in a write that was not acknowledged", kept, size
+            )
+            connection = open_file(self._path, self._room)
+        if known is None and not self._wal.exists():
+            self._refuse_lone_copy(connection)
+        return connection
+
+    def _refuse_lone_copy(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """A file marked as open, alone: copied from under a server, or robbed of its WAL."""
+        if connection.execute("SELECT * FROM opened").fetchall():
+            connection.close()
+            raise damaged(
+                self._path,
+                f"it was copied while it was open, without {self._wal.name} and "
+                f"{self._log_path.name}, or they are lost",
+            )
+
+    # -- noting -----------------------------------------------------------------------------
+
+    def _checkpointed(self) -> bool:
+        """Whether the WAL is not the one that was added to before."""
+        return os.pread(self._file, HEADER_BYTES, 0) != self._header or self._size() < self._end
+
+    def _size(self) -> int:
+        try:
+            return self._wal.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _wal_from(self, begin: int) -> bytes:
+        try:
+            with self._wal.open("rb") as wal:
+                wal.seek(begin)
+                return wal.read()
+        except FileNotFoundError:
+            return b""
+
+    def _append(self, part: bytes, version: int, records: dict[str, int | None]) -> None:
+        end = self._end + len(part)
+        append_commit(self._log, Commit(self._end, end, crc32(part), version, records))
+        self._end = end
+
+    def _rebase(self, state: State, end: int | None = None) -> None:
+        """Begin the commit log anew, with the store as it is now, and the WAL up to `end`."""
+        header, wal = os.pread(self._file, HEADER_BYTES, 0), self._wal_from(0)[:end]
+        records: dict[str, int | None] = {name: t.records for name, t in state.tables.items()}
+        commit = Commit(0, len(wal), crc32(wal), _version(state), records)
+        write_commit_log(self._log_path, header, commit)
+        if self._log >= 0:
+            os.close(self._log)
+        self._log = os.open(self._log_path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self._header, self._end = header, len(wal)
+
+
+def _lock(descriptor: int) -> None:
+    """Raise OSError where another process has the file."""
+    fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def cut(wal: Path, at: int) -> tuple[Path, int]:
+    """Cut a WAL at that byte; where what came after it is kept from now on, and its bytes."""
+    with wal.open("rb+") as file:
+        file.seek(at)
+        rest = file.read()
+        kept = new_name(wal, f"cut-at-{at}")
+        kept.touch(0o600)
+        kept.write_bytes(rest)
+        file.truncate(at)
+        os.fsync(file.fileno())
+    if at == 0:
+        wal.unlink()
+    return kept, len(rest)
+
+
+def new_name(path: Path, ending: str) -> Path:
+    """A name beside the path that nothing has yet."""
+    names = (f"{path.name}.{ending}{f'-{again}' if again else ''}" for again in range(1_000))
+    return next(one for one in map(path.with_name, names) if not one.exists())
+
+
+def _version(state: State) -> int:
+    """The highest that a bucket has: the file holds it, as it may not the highest one given out."""
+    return max((table.version for table in state.tables.values()), default=0)
+
+
+def _changed(before: State, state: State) -> dict[str, int | None]:
+    """How many records the buckets have that a commit changed."""
+    changed: dict[str, int | None] = {
+        name: table.records
+        for name, table in state.tables.items()
+        if before.tables.get(name) is not table
+    }
+    return changed | dict.fromkeys(before.tables.keys() - state.tables.keys())

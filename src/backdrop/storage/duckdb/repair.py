@@ -1,0 +1,258 @@
+"""Making what can be saved of a damaged file readable, and saying what is lost.
+
+Nothing is thrown away: what is cut off or replaced is kept beside the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from backdrop.errors import StorageUnavailable
+from backdrop.storage.duckdb.catalogue import quoted
+from backdrop.storage.duckdb.commit_log import (
+    HEADER_BYTES,
+    CommitLog,
+    checkpoints,
+    commit_log_of,
+    read_commit_log,
+    wal_of,
+)
+from backdrop.storage.duckdb.engine import DuckDBStorage
+from backdrop.storage.duckdb.guard import cut, new_name
+from backdrop.storage.duckdb.opening import Damaged, Room, open_file, refuse_if_held
+from backdrop.storage.repaired import BeyondRepair, Repair, Saved
+
+
+def repair(path: Path) -> Repair:
+    """Make the store one that can be opened. Raises BeyondRepair, or StorageUnavailable where
+    another process has it open."""
+    if not path.is_file():
+        raise StorageUnavailable(f"there is no file {path}: put back a copy of it")
+    _refuse_held(path)
+    found = Repair()
+    known = read_commit_log(commit_log_of(path))
+    had = known.records() if known else {}
+    if known is not None:
+        _mend_header(path, known, found)
+        _mend_wal(path, known, found)
+    with contextlib.closing(_opened(path, found, had)) as connection:
+        tables = _tables(connection)
+        records = _records_tables(connection, path, had)
+        broken = [name for name in tables if not _is_readable(connection, name)]
+        salvaged = _salvage(path, connection, tables, broken) if broken else None
+    if salvaged is not None:
+        _put_in_place(salvaged, path, found)
+        buckets = {table for table, _ in records.values()}
+        found.lost += [f"some of the table {name}" for name in broken if name not in buckets]
+    with contextlib.closing(open_file(path, Room())) as connection:
+        if known is None and connection.execute("SELECT * FROM opened").fetchall():
+            found.done.append("took the file as it is: nobody knows what its WAL should hold")
+        counts = {name: _count(connection, table) for name, (table, _) in records.items()}
+        _correct(connection, counts)
+    _take_note(path, found)
+    if known is None:
+        had = {name: records[name][1] for name in records}
+    found.buckets = [
+        Saved(name, had.get(name), counts.get(name)) for name in sorted({*had, *counts})
+    ]
+    return found
+
+
+def _refuse_held(path: Path) -> None:
+    with contextlib.suppress(Damaged):
+        refuse_if_held(path)
+
+
+def _mend_wal(path: Path, known: CommitLog, found: Repair) -> None:
+    """Cut the WAL after the last commit that is as it was acknowledged."""
+    wal = wal_of(path)
+    if _header(path) != known.header and checkpoints(_header(path)) > checkpoints(known.header):
+        return  # what the log says of the WAL is in the file by now
+    if not wal.exists():
+        if known.end:
+            found.done.append(f"{wal.name} is missing, with {known.end:,} acknowledged bytes")
+        return
+    whole = known.whole(wal.read_bytes())
+    if whole < known.end:
+        kept, size = cut(wal, whole)
+        found.done.append(f"cut {wal.name} after byte {whole:,}: {size:,} bytes are in {kept.name}")
+
+
+def _mend_header(path: Path, known: CommitLog, found: Repair) -> None:
+    """Put the header back as it was written last, where it is not one that can be used."""
+    header = _header(path)
+    if header == known.header:
+        return
+    if _opens(path):
+        if checkpoints(header) <= checkpoints(known.header):
+            found.done.append("took the file as it is: it is not the one of the commit log")
+        return
+    kept = new_name(path, "header")
+    kept.touch(0o600)
+    kept.write_bytes(header)
+    with path.open("rb+") as file:
+        file.write(known.header)
+        os.fsync(file.fileno())
+    found.done.append(f"put the header back from the commit log: what it was is in {kept.name}")
+
+
+def _opens(path: Path) -> bool:
+    """Whether the file itself can be opened, whatever its WAL."""
+    try:
+        duckdb.connect(str(path), read_only=True).close()
+    except duckdb.Error as error:
+        return "WAL" in str(error)
+    return True
+
+
+def _header(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEADER_BYTES)
+
+
+def _opened(path: Path, found: Repair, had: Mapping[str, int]) -> duckdb.DuckDBPyConnection:
+    """A connection that only reads, once the WAL holds nothing that stands in the way."""
+    wal = wal_of(path)
+    while True:
+        try:
+            return duckdb.connect(str(path), read_only=True)
+        except duckdb.Error as error:
+            reason = str(error)
+            if not wal.exists() or "WAL" not in reason:
+                raise _beyond_repair(path, reason, had) from error
+            at = re.search(r"entry at byte position (\d+)", reason)
+            if at is not None and 0 < int(at[1]) < wal.stat().st_size:
+                kept, size = cut(wal, int(at[1]))
+                found.done.append(
+                    f"cut {wal.name} at byte {at[1]}: {size:,} bytes are in {kept.name}"
+                )
+            else:
+                kept = new_name(wal, "set-aside")
+                wal.rename(kept)
+                found.done.append(f"set {wal.name} aside as {kept.name}: {reason.splitlines()[0]}")
+
+
+def _beyond_repair(path: Path, reason: str, had: Mapping[str, int]) -> BeyondRepair:
+    return BeyondRepair(
+        f"nothing in {path} can be read: {reason.splitlines()[0]}. Put back a backup", had
+    )
+
+
+_LOST_WITHOUT = ("store", "buckets", "fields")
+"""Without one of these tables, nobody knows what the others are."""
+
+
+def _tables(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """The statement that makes each table of the file."""
+    rows = connection.execute("SELECT table_name, sql FROM duckdb_tables()").fetchall()
+    return dict(rows)
+
+
+def _records_tables(
+    connection: duckdb.DuckDBPyConnection, path: Path, had: Mapping[str, int]
+) -> dict[str, tuple[str, int]]:
+    """The table of each bucket, and how many records it should have."""
+    try:
+        for name in _LOST_WITHOUT:
+            connection.execute(f"SELECT * FROM {quoted(name)}").fetchall()
+        rows = connection.execute("SELECT name, records_table, records FROM buckets").fetchall()
+    except duckdb.Error as error:
+        raise _beyond_repair(path, str(error), had) from error
+    return {name: (table, records) for name, table, records in rows}
+
+
+def _is_readable(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
+    try:
+        for _ in _batches(connection, f"SELECT * FROM {quoted(table)}"):
+            pass
+    except duckdb.Error:
+        return False
+    return True
+
+
+def _batches(connection: duckdb.DuckDBPyConnection, select: str) -> Iterator[pa.RecordBatch]:
+    reader: pa.RecordBatchReader = connection.sql(select).to_arrow_reader(_ROWS_AT_ONCE)
+    yield from reader
+
+
+_ROWS_AT_ONCE = 100_000
+_ROWS_TOGETHER = 122_880
+"""Rows whose columns DuckDB keeps in the same blocks: a row group."""
+
+
+def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
+    (count,) = connection.execute(f"SELECT count(*) FROM {quoted(table)}").fetchall()[0]
+    return int(count)
+
+
+def _correct(connection: duckdb.DuckDBPyConnection, counts: Mapping[str, int]) -> None:
+    """Have each bucket know how many records it has, and the file stand alone."""
+    version = int(datetime.now(UTC).timestamp() * 1_000_000)
+    for name, count in counts.items():
+        update = (
+            "UPDATE buckets SET records = $1, version = greatest(version + 1, $2) WHERE name = $3"
+        )
+        connection.execute(update, [count, version, name])
+    connection.execute("DELETE FROM opened")
+
+
+def _salvage(
+    path: Path,
+    connection: duckdb.DuckDBPyConnection,
+    tables: Mapping[str, str],
+    broken: Sequence[str],
+) -> Path:
+    """A new file with all that can be read."""
+    fresh = new_name(path, "salvaged")
+    with contextlib.closing(duckdb.connect(str(fresh))) as new:
+        fresh.chmod(0o600)
+        for name, statement in tables.items():
+            new.execute(statement)
+            for select in _selects(connection, name, broken):
+                with contextlib.suppress(duckdb.Error):
+                    for batch in _batches(connection, select):
+                        new.register("batch", pa.Table.from_batches([batch]))
+                        new.execute(f"INSERT INTO {quoted(name)} SELECT * FROM batch")
+    return fresh
+
+
+def _put_in_place(fresh: Path, path: Path, found: Repair) -> None:
+    """Make it the store's file; the one there is, and its WAL, are kept under another name."""
+    kept = new_name(path, "damaged")
+    path.rename(kept)
+    with contextlib.suppress(FileNotFoundError):
+        wal_of(path).rename(wal_of(kept))
+    fresh.rename(path)
+    found.done.append(f"put what can be read into a new file: the damaged one is {kept.name}")
+
+
+def _selects(
+    connection: duckdb.DuckDBPyConnection, table: str, broken: Sequence[str]
+) -> Iterator[str]:
+    """The questions that read a table: one, or one for each part that may be damaged by itself."""
+    select = f"SELECT * FROM {quoted(table)}"
+    if table not in broken:
+        yield select
+        return
+    last = connection.execute(f"SELECT max(rowid) FROM {quoted(table)}").fetchall()[0][0] or 0
+    for first in range(0, last + 1, _ROWS_TOGETHER):
+        yield f"{select} WHERE rowid BETWEEN {first} AND {first + _ROWS_TOGETHER - 1}"
+
+
+def _take_note(path: Path, found: Repair) -> None:
+    """Begin the commit log anew."""
+    log = commit_log_of(path)
+    if log.exists() and found.done:
+        kept = new_name(log, "before")
+        log.rename(kept)
+    else:
+        log.unlink(missing_ok=True)
+    DuckDBStorage(path).close()

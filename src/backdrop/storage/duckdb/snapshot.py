@@ -1,0 +1,143 @@
+"""All that a file holds, as it stood at one commit: to be compared, and copied into a new file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import duckdb
+import msgspec
+import pyarrow as pa
+
+from backdrop.domain.bucket import Bucket
+from backdrop.domain.token import Token
+from backdrop.storage.duckdb.catalogue import Table, quoted
+from backdrop.storage.duckdb.disk import unavailable
+from backdrop.storage.duckdb.opening import CONFIG
+from backdrop.storage.duckdb.pages import pages, run
+from backdrop.storage.duckdb.sql import select_stored
+from backdrop.storage.duckdb.state import read_state
+from backdrop.storage.port import BucketState, Reading
+
+_NOTE = "backup"
+"""The table that a backup has and a store has not."""
+_OF_THE_PROCESS = frozenset({"opened"})
+"""Tables of which a copy has the columns and no row."""
+_ROWS_AT_ONCE = 100_000
+
+
+class FileSnapshot:
+    """What the connection's transaction sees. It keeps `backdrop.storage.port.Snapshot`."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        with _driver_errors():
+            self._connection = connection
+            self._state = read_state(connection)
+
+    def buckets(self) -> list[Bucket]:
+        return [self._state.tables[name].bucket for name in sorted(self._state.tables)]
+
+    def state(self, name: str) -> BucketState:
+        table = self._table(name)
+        return BucketState(table.bucket, table.version, table.records, table.last_written)
+
+    def tokens(self, bucket: str) -> list[Token]:
+        found = (token for token in self._state.tokens.values() if token.bucket == bucket)
+        return sorted(found, key=lambda token: (token.created_at, token.id))
+
+    @contextmanager
+    def stored(self, bucket: str) -> Iterator[Reading]:
+        table = self._table(bucket)
+        with _driver_errors():
+            run(self._connection, select_stored(table))
+            # Not one more than are told of would go unnoticed:
+            yield Reading(pages(self._connection, table, iter(()), table.records + 1))
+
+    def digests(self) -> dict[str, str]:
+        of_records = {table.name for table in self._state.tables.values()}
+        with _driver_errors():
+            return {
+                name: self._digest(name)
+                for name in self._tables()
+                if name not in of_records and name not in _OF_THE_PROCESS
+            }
+
+    def write(self, path: Path, note: bytes) -> None:
+        with _driver_errors(), closing(duckdb.connect(str(path), config=CONFIG)) as new:
+            new.begin()
+            for name, statement in self._tables().items():
+                new.execute(statement)
+                if name not in _OF_THE_PROCESS:
+                    self._copy(name, new)
+            new.execute(f"CREATE TABLE {_NOTE} (note BLOB NOT NULL)")
+            new.execute(f"INSERT INTO {_NOTE} VALUES ($1)", [note])
+            new.commit()
+            new.execute("CHECKPOINT")
+
+    def note(self) -> bytes | None:
+        with _driver_errors():
+            tables = "SELECT table_name FROM duckdb_tables() WHERE table_name = $1"
+            if not self._connection.execute(tables, [_NOTE]).fetchall():
+                return None
+            (note,) = self._connection.execute(f"SELECT note FROM {_NOTE}").fetchall()[0]
+        return bytes(note)
+
+    # -- within -----------------------------------------------------------------------------
+
+    def _table(self, bucket: str) -> Table:
+        return self._state.tables[bucket]
+
+    def _tables(self) -> Mapping[str, str]:
+        """Every table, and the statement that makes it."""
+        select = "SELECT table_name, sql FROM duckdb_tables() WHERE table_name <> $1 ORDER BY 1"
+        return dict(self._connection.execute(select, [_NOTE]).fetchall())
+
+    def _digest(self, name: str) -> str:
+        """How many rows, and the SHA-256 of all of them as they lie."""
+        digest, rows = hashlib.sha256(), 0
+        self._connection.execute(f"SELECT * FROM {quoted(name)}")
+        while found := self._connection.fetchmany(_ROWS_AT_ONCE // 10):
+            rows += len(found)
+            digest.update(msgspec.json.encode(found))
+        return f"{rows} rows, {digest.hexdigest()}"
+
+    def _copy(self, name: str, new: duckdb.DuckDBPyConnection) -> None:
+        rows = self._connection.sql(f"SELECT * FROM {quoted(name)}")
+        reader: pa.RecordBatchReader = rows.to_arrow_reader(_ROWS_AT_ONCE)
+        for batch in reader:
+            new.register("batch", pa.Table.from_batches([batch]))
+            new.execute(f"INSERT INTO {quoted(name)} SELECT * FROM batch")
+
+
+@contextmanager
+def opened_backup(path: Path) -> Iterator[FileSnapshot]:
+    """What a backup's file holds. Raises StorageUnavailable where it can't be read."""
+    with _driver_errors():
+        connection = duckdb.connect(str(path), read_only=True, config=CONFIG)
+    with closing(connection):
+        yield FileSnapshot(connection)
+
+
+def make_store_of(path: Path) -> None:
+    """Make a backup's file a store: it gets versions that no store of this host has given out."""
+    with _driver_errors(), closing(duckdb.connect(str(path), config=CONFIG)) as connection:
+        connection.execute(f"DROP TABLE {_NOTE}")
+        now = int(time.time() * 1_000_000)
+        connection.execute("UPDATE store SET version_floor = greatest(version_floor, $1)", [now])
+        connection.execute("CHECKPOINT")
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _driver_errors() -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        known = unavailable(error)
+        reason = str(error).splitlines()[0]
+        raise type(known)(reason, code=known.problems[0].code) from error

@@ -1,0 +1,44 @@
+"""What the repair of a damaged store came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from backdrop.errors import StorageUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """One bucket: how many records were acknowledged, and how many there are now.
+
+    None where nobody knows how many there were, and where the bucket itself is lost.
+    """
+
+    name: str
+    acknowledged: int | None
+    records: int | None
+
+    @property
+    def lost(self) -> int:
+        """How many of those that were acknowledged are not there, at least."""
+        return max(0, (self.acknowledged or 0) - (self.records or 0))
+
+
+@dataclass(slots=True)
+class Repair:
+    """What was found and done."""
+
+    done: list[str] = field(default_factory=list)
+    """In words, with the names of the files in which is kept what was cut off or replaced."""
+    buckets: list[Saved] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    """What else can't be read any more, in words."""
+
+
+class BeyondRepair(StorageUnavailable):
+    """Nothing of the file can be read. `acknowledged`: how many records each bucket had."""
+
+    def __init__(self, message: str, acknowledged: Mapping[str, int]) -> None:
+        super().__init__(message)
+        self.acknowledged = acknowledged

@@ -1,0 +1,260 @@
+"""`backdrop backup` and `backdrop restore`, as they are typed."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import threading
+import time
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from backdrop.domain.audit import Act
+from backdrop.domain.bucket import Bucket
+from backdrop.domain.entry import Entry
+from backdrop.storage.duckdb.engine import DuckDBStorage
+from backdrop.storage.open import open_storage
+from backdrop.storage.port import Storage
+from tests.live import BACKDROP, Server, live_server, run
+from tests.storage.contract import kept, token
+from tests.storage.exact import batch, exact, stored
+from tests.strategies import LONG
+
+A_BATCH = 200
+BUCKETS = ("odd", "even")
+FLIPPED = 200 if LONG else 8
+KILLED = 10 if LONG else 2
+
+
+class Writer(threading.Thread):
+    """Posts one batch after the other, to the buckets in turn; counts those acknowledged."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__()
+        self.server = server
+        self.tokens = [server.run("bucket", "create", name).stdout.strip() for name in BUCKETS]
+        self.acknowledged = 0
+        self.stopped = threading.Event()
+
+    def run(self) -> None:
+        with httpx2.Client(timeout=60) as client:
+            while not self.stopped.is_set():
+                number = self.acknowledged + 1
+                turn = number % len(BUCKETS)
+                answer = client.post(
+                    f"{self.server.url}/{BUCKETS[turn]}",
+                    headers={"Authorization": f"Bearer {self.tokens[turn]}"},
+                    json=[{"batch": number, "place": place} for place in range(A_BATCH)],
+                )
+                assert answer.status_code == 200, answer.text
+                self.acknowledged = number
+
+
+def batches_in(path: Path) -> list[int]:
+    """The numbers of the batches that a store holds, each of which must be whole."""
+    with closing(open_storage(f"duckdb://{path}")) as storage:
+        counts = Counter(record["batch"] for name in BUCKETS for record in stored(storage, name))
+    assert set(counts.values()) <= {A_BATCH}
+    return sorted(int(str(number)) for number in counts)
+
+
+def test_a_backup_under_writes_is_all_that_was_there_at_one_moment(tmp_path: Path) -> None:
+    """Over all buckets: whole batches, without a gap, and each that was acknowledged before."""
+    bounds = []
+    with live_server("serve", cwd=tmp_path) as server:
+        writer = Writer(server)
+        writer.start()
+        try:
+            for number in range(2):
+                least = writer.acknowledged
+                done = server.run("backup", f"{number}.backup")
+                assert done.returncode == 0, done.stderr
+                bounds.append((least, writer.acknowledged + 1))
+                assert (tmp_path / f"{number}.backup").stat().st_mode & 0o777 == 0o600
+        finally:
+            writer.stopped.set()
+            writer.join()
+    for number, (least, most) in enumerate(bounds):
+        store = f"restored-{number}.duckdb"
+        done = run("restore", f"{number}.backup", "--store", f"duckdb:{store}", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        found = batches_in(tmp_path / store)
+        assert found == list(range(1, len(found) + 1))
+        assert least <= len(found) <= most
+    assert bounds[-1][0] > 0
+
+
+def fill(path: Path) -> None:
+    """Make a store of all that one can hold."""
+    with closing(DuckDBStorage(path)) as storage:
+        act = Act(by="admin", action="bucket_created", bucket="things")
+        storage.put_bucket(Bucket(name="things"), first_token=token("first"), act=act)
+        storage.put_bucket(Bucket(name="empty"))
+        storage.save("things", batch({"_id": "x", "aa": 1}), once=kept("a-key"))
+        storage.save("things", batch({"_id": "y", "aa": 1.0, "bb": None, "Bb": "2"}))
+        storage.save("things", batch({"_id": "x", "_timestamp": "2024-01-01", "aa": True}))
+        storage.put_entry(Entry("user", "a@b.example", b"\x00\xff"))
+
+
+def held(storage: Storage) -> object:
+    """All that a store tells."""
+    names = [bucket.name for bucket in storage.buckets()]
+    return (
+        [storage.state(name) for name in names],
+        [storage.tokens(name) for name in names],
+        [exact(stored(storage, name)) for name in names],
+        storage.lasting_entries(),
+        storage.done("things", "a-key"),
+        storage.audit(limit=100),
+    )
+
+
+def held_in(path: Path) -> object:
+    with closing(DuckDBStorage(path)) as storage:
+        return held(storage)
+
+
+def test_a_restored_store_is_what_was_backed_up(tmp_path: Path) -> None:
+    """Records with their types, in order; settings, tokens, users, keys of writes, the log."""
+    fill(tmp_path / "store.duckdb")
+    offline = ("--store", "duckdb:store.duckdb", "--url", "http://127.0.0.1:9")
+    made = run("backup", "one.backup", *offline, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert "things" in made.stdout
+    done = run("restore", "one.backup", "--store", "duckdb:other.duckdb", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert held_in(tmp_path / "other.duckdb") == held_in(tmp_path / "store.duckdb")
+    assert sorted(path.name for path in tmp_path.glob("*.part-*")) == []
+
+
+def test_neither_a_backup_nor_a_store_is_overwritten(tmp_path: Path) -> None:
+    """Where there is one already, or a server has it open, nothing is done."""
+    fill(tmp_path / "backdrop.duckdb")
+    with live_server("serve", cwd=tmp_path) as server:
+        assert server.run("backup", "one.backup").returncode == 0
+        before = (tmp_path / "one.backup").read_bytes()
+        again = server.run("backup", "one.backup")
+        assert (again.returncode, "already" in again.stderr) == (1, True)
+        assert (tmp_path / "one.backup").read_bytes() == before
+        held_open = server.run("restore", "one.backup", "--replace")
+        assert (held_open.returncode, "stop the server" in held_open.stderr) == (1, True)
+    there = server.run("restore", "one.backup")
+    assert (there.returncode, "--replace" in there.stderr) == (1, True)
+    with closing(DuckDBStorage(tmp_path / "backdrop.duckdb")) as storage:
+        storage.save("things", batch({"_id": "later"}))
+        later = held(storage)
+    replaced = server.run("restore", "one.backup", "--replace")
+    assert replaced.returncode == 0, replaced.stderr
+    (aside,) = tmp_path.glob("backdrop.duckdb.replaced-*")
+    assert held_in(aside) == later
+    assert held_in(tmp_path / "backdrop.duckdb") != later
+
+
+def test_no_version_comes_again_after_a_restore(tmp_path: Path) -> None:
+    """An ETag that was seen before stands for what it stood for, or for nothing any more."""
+    path = tmp_path / "backdrop.duckdb"
+    offline = ("--url", "http://127.0.0.1:9")
+    fill(path)
+    assert run("backup", "one.backup", *offline, cwd=tmp_path).returncode == 0
+    with closing(DuckDBStorage(path)) as storage:
+        seen = [storage.state("things").version]
+        for number in range(5):
+            storage.save("things", batch({"_id": f"later-{number}"}))
+            seen.append(storage.state("things").version)
+    assert run("restore", "one.backup", "--replace", cwd=tmp_path).returncode == 0
+    with closing(DuckDBStorage(path)) as storage:
+        assert storage.state("things").version == seen[0]
+        storage.save("things", batch({"_id": "another"}))
+        assert storage.state("things").version > max(seen)
+
+
+def test_a_flipped_byte_is_found_or_was_of_no_use(tmp_path: Path) -> None:
+    """No store is ever made of a damaged backup that differs from what was backed up."""
+    chance = random.Random(2013)  # noqa: S311  places, not secrets
+    with closing(DuckDBStorage(tmp_path / "backdrop.duckdb")) as storage:
+        storage.put_bucket(Bucket(name="things"))
+        for number in range(20):
+            ids = ({"_id": f"{number}-{place}", "aa": chance.random()} for place in range(2_000))
+            storage.save("things", batch(*ids))
+    assert run("backup", "good", "--url", "http://127.0.0.1:9", cwd=tmp_path).returncode == 0
+    good = (tmp_path / "good").read_bytes()
+    expected = held_in(tmp_path / "backdrop.duckdb")
+    refused = 0
+    for number in range(FLIPPED):
+        place = chance.randrange(len(good))
+        flipped = good[place] ^ (1 << chance.randrange(8))
+        (tmp_path / "bad").write_bytes(good[:place] + bytes([flipped]) + good[place + 1 :])
+        store = f"of-{number}.duckdb"
+        done = run("restore", "bad", "--store", f"duckdb:{store}", cwd=tmp_path)
+        if done.returncode:
+            refused += 1
+            assert done.stderr.startswith("Error: "), done.stderr
+            assert list(tmp_path.glob(f"{store}*")) == []
+        else:
+            assert held_in(tmp_path / store) == expected
+    assert refused > FLIPPED / 2
+
+
+def test_killed_in_the_middle_it_leaves_no_half_backup(tmp_path: Path) -> None:
+    """The command, and then the server: no file has the name, and the next one is made."""
+    with live_server("serve", cwd=tmp_path) as server:
+        writer = Writer(server)
+        writer.start()
+        while writer.acknowledged < 60:
+            time.sleep(0.01)
+        writer.stopped.set()
+        writer.join()
+        for number in range(KILLED):
+            with subprocess.Popen(
+                [BACKDROP, "backup", "one.backup"],
+                cwd=tmp_path,
+                env=server.env,
+                stderr=subprocess.PIPE,
+                text=True,
+            ) as command:
+                wait_for(tmp_path, ".backdrop-backup-*" if number % 2 else "one.backup.part-*")
+                command.kill()
+            assert not (tmp_path / "one.backup").exists()
+        until = time.monotonic() + 30
+        while list(tmp_path.glob(".backdrop-backup-*")):  # what the server made for nobody
+            assert time.monotonic() < until
+        with subprocess.Popen(
+            [BACKDROP, "backup", "one.backup"],
+            cwd=tmp_path,
+            env=server.env,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as command:
+            wait_for(tmp_path, ".backdrop-backup-*")
+            server.process.kill()
+            _, said = command.communicate(timeout=60)
+        assert command.returncode == 1
+        assert said.splitlines()[-1].startswith("Error: ")
+        assert not (tmp_path / "one.backup").exists()
+    with live_server("serve", cwd=tmp_path) as server:
+        done = server.run("backup", "one.backup")
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.glob(".backdrop-backup-*")) == []
+    assert (
+        run("restore", "one.backup", "--store", "duckdb:new.duckdb", cwd=tmp_path).returncode == 0
+    )
+    assert batches_in(tmp_path / "new.duckdb") == list(range(1, writer.acknowledged + 1))
+
+
+def wait_for(folder: Path, pattern: str) -> None:
+    until = time.monotonic() + 30
+    while not list(folder.glob(pattern)):
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("url", ["memory:", "mongodb://127.0.0.1:9/none"])
+def test_only_a_file_is_restored_to(url: str, tmp_path: Path) -> None:
+    """Other stores have tools of their own."""
+    (tmp_path / "one.backup").touch()
+    done = run("restore", "one.backup", "--store", url, cwd=tmp_path)
+    assert (done.returncode, "duckdb:" in done.stderr) == (1, True)

@@ -1,0 +1,255 @@
+"""A damaged DuckDB store answers right, is refused with the repair's name, or says what was cut.
+
+Never does it crash, nor answer with fewer records as if nothing were missing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import duckdb
+import pytest
+
+from backdrop.domain.bucket import Bucket
+from backdrop.errors import StorageUnavailable
+from backdrop.storage.duckdb.engine import DuckDBStorage
+from backdrop.storage.duckdb.repair import repair
+from tests.storage.damage import (
+    HARMS,
+    HEADER_BYTES,
+    NAME,
+    Files,
+    Killed,
+    contents,
+    damage_all,
+    files,
+    killed,
+    put,
+    said,
+    without,
+)
+from tests.storage.exact import batch, stored
+from tests.strategies import LONG
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Killed:
+    return killed(tmp_path_factory.mktemp("killed"))
+
+
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    """A folder where nothing waits for a disk, if the system has one."""
+    memory = Path("/dev/shm")  # noqa: S108  a folder of its own is made there
+    with TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_damage_at_any_place(store: Killed, harm: str, in_memory: Path) -> None:
+    """Each outcome is one of the right ones, and so is what the repair makes of it."""
+    is_refused_at_once = "WAL" in harm or "header" in harm
+    places = 1_000 if LONG or is_refused_at_once else 200
+    found = damage_all(store, harm, places, in_memory, repair_every=5 if LONG else 50)
+    sys.stdout.write(f"{harm}, {places:,} places: {dict(found.counts)}\n")
+    assert not found.wrong
+    assert sum(found.counts.values()) >= places
+
+
+def opened(path: Path) -> DuckDBStorage:
+    return DuckDBStorage(path)
+
+
+def refusal(path: Path) -> str:
+    """The message of the store that can't be opened; it names the repair, and changed nothing."""
+    before = files(path)
+    with pytest.raises(StorageUnavailable, match=r"`backdrop repair duckdb:.*`") as caught:
+        opened(path)
+    assert files(path) == before
+    return str(caught.value)
+
+
+def lost(path: Path) -> dict[str, int]:
+    """What the repair says is lost of each bucket; the store opens afterwards."""
+    found = repair(path)
+    opened(path).close()
+    return {one.name: one.lost for one in found.buckets if one.lost}
+
+
+def counts(store: Killed) -> dict[str, int]:
+    return {name: len(records) for name, records in store.whole.items()}
+
+
+def test_the_store_of_a_killed_process_opens(store: Killed, tmp_path: Path) -> None:
+    with closing(opened(put(tmp_path / "killed", store.files))) as storage:
+        assert contents(storage) == store.whole
+
+
+def test_without_its_wal_it_is_refused(store: Killed, tmp_path: Path) -> None:
+    """The commit log says how much is missing; the repair takes the file as it is."""
+    path = put(tmp_path / "copied", without(store.files, ".wal"))
+    assert "store.duckdb.wal is missing: it has 0 of" in refusal(path)
+    first = store.moments[0]
+    missing = {name: count - len(first[name]) for name, count in counts(store).items()}
+    assert lost(path) == missing
+
+
+def test_copied_alone_from_a_running_server_it_is_refused(store: Killed, tmp_path: Path) -> None:
+    """The file itself says that somebody had it open."""
+    path = put(tmp_path / "alone", without(store.files, ".wal", ".commits"))
+    assert "it was copied while it was open" in refusal(path)
+    repair(path)
+    with closing(opened(path)) as storage:
+        assert contents(storage) == store.moments[0]
+
+
+def test_once_closed_it_stands_alone(store: Killed, tmp_path: Path) -> None:
+    path = put(tmp_path / "closed", store.files)
+    opened(path).close()
+    alone = without(files(path), ".commits")
+    assert list(alone) == [""]
+    with closing(opened(put(tmp_path / "alone", alone))) as storage:
+        assert contents(storage) == store.whole
+
+
+def test_another_stores_wal_is_refused(store: Killed, tmp_path: Path) -> None:
+    """Also where nothing but DuckDB knows; the repair sets it aside."""
+    other = killed(tmp_path).files
+    for name, mixed in {
+        "noted": store.files | {".wal": other[".wal"]},
+        "not noted": without(store.files, ".commits") | {".wal": other[".wal"]},
+    }.items():
+        path = put(tmp_path / name, mixed)
+        assert "wal" in refusal(path).lower()
+        repair(path)
+        kept = [one for one in path.parent.iterdir() if ".wal." in one.name]
+        assert [one.read_bytes() for one in kept] == [other[".wal"]]
+        with closing(opened(path)) as storage:
+            assert contents(storage) == store.moments[0]
+
+
+def test_a_wal_or_a_commit_log_without_the_file_is_refused(store: Killed, tmp_path: Path) -> None:
+    """DuckDB by itself would begin a new file, and leave the WAL unread."""
+    for name in (".wal", ".commits"):
+        path = put(tmp_path / "gone", {name: store.files[name]})
+        assert "the file is gone" in refusal(path)
+
+
+def test_an_older_file_is_refused(store: Killed, tmp_path: Path) -> None:
+    """Put back from before a checkpoint, say, with the commit log of today."""
+    path = put(tmp_path / "newer", store.files)
+    opened(path).close()
+    for name in ("", ".wal"):
+        older = store.files | {".commits": files(path)[".commits"]}
+        assert "is not the one that was written last" in refusal(
+            put(tmp_path / f"older{name}", older if name else without(older, ".wal"))
+        )
+
+
+def test_a_checkpoint_that_was_not_noted_any_more(store: Killed, tmp_path: Path) -> None:
+    """Killed between the two: the file is newer than its commit log, and has all of it."""
+    path = put(tmp_path / "killed", store.files)
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CHECKPOINT")
+    between = files(path) | {".commits": store.files[".commits"]}
+    assert ".wal" not in between
+    with closing(opened(put(tmp_path / "between", between))) as storage:
+        assert contents(storage) == store.whole
+
+
+def test_a_write_that_broke_off_leaves_no_trace(store: Killed, tmp_path: Path) -> None:
+    """Whatever is left of it, zeros after a power cut too: DuckDB cuts it off."""
+    wal = store.files[".wal"]
+    for junk in (b"\0", bytes(10_000), wal[-3_000:-1], wal[60:61]):
+        path = put(tmp_path / "broke-off", store.files | {".wal": wal + junk})
+        with closing(opened(path)) as storage:
+            assert contents(storage) == store.whole
+            for first in (0, 1_000):
+                rows = [{"_id": f"later-{first + number}"} for number in range(1_000)]
+                storage.save("alpha", batch(*rows))
+                killed_then = put(tmp_path / "then", files(path))
+                with closing(opened(killed_then)) as again:
+                    assert contents(again) == contents(storage)
+
+
+def test_damage_past_what_was_acknowledged_is_cut_off(store: Killed, tmp_path: Path) -> None:
+    """Where DuckDB refuses to open it: the rest of the WAL is kept, and that is said."""
+    log = store.files[".commits"].splitlines(keepends=True)
+    noted = [int(line.split(b'"end":')[1].split(b",")[0]) for line in log]
+    at = noted[-3] + 40
+    wal = bytearray(store.files[".wal"])
+    wal[at] ^= 1
+    path = put(
+        tmp_path / "torn", {**store.files, ".wal": bytes(wal), ".commits": b"".join(log[:-2])}
+    )
+    reports: list[tuple[str, Path | None, int]] = []
+    with closing(DuckDBStorage(path, report=lambda *one: reports.append(one))) as storage:
+        assert contents(storage) == store.moments[-3]
+    assert "broke off in a write that was not acknowledged" in said(reports)
+    ((_, kept, size),) = reports
+    assert kept is not None
+    assert kept.read_bytes() == bytes(wal[noted[-3] :])
+    assert size == len(wal) - noted[-3]
+
+
+def test_a_damaged_header_is_put_back(store: Killed, tmp_path: Path) -> None:
+    """The commit log has it."""
+    for at in (5, 5_000, HEADER_BYTES - 9):
+        main = bytearray(store.files[""])
+        main[at] ^= 16
+        path = put(tmp_path / "header", store.files | {"": bytes(main)})
+        refusal(path)
+        assert lost(path) == {}
+        with closing(opened(path)) as storage:
+            assert contents(storage) == store.whole
+
+
+def test_of_a_damaged_bucket_the_rest_is_saved(tmp_path: Path) -> None:
+    """The other buckets answer all the while; the repair says how many records of it are lost."""
+    path = tmp_path / NAME
+    with closing(opened(path)) as storage:
+        for name, size in (("large", 300_000), ("small", 1_000)):
+            storage.put_bucket(Bucket(name=name))
+            rows = [{"_id": f"{name}-{number}", "number": number} for number in range(size)]
+            storage.save(name, batch(*rows))
+    whole = files(path)
+    damaged = next(
+        path
+        for number, block in enumerate(blocks(whole))
+        if large_alone(path := put(tmp_path / f"{number}", block))
+    )
+    done = repair(damaged)
+    ((name, missing),) = [(one.name, one.lost) for one in done.buckets if one.lost]
+    with closing(opened(damaged)) as storage:
+        there = contents(storage)
+        assert storage.state("large").records == len(there["large"])
+    assert (name, missing) == ("large", 300_000 - len(there["large"]))
+    assert 0 < missing < 300_000
+    assert len(there["small"]) == 1_000
+    assert any("the damaged one is store.duckdb.damaged" in line for line in done.done)
+
+
+def blocks(store: Files) -> Iterator[Files]:
+    """The store with one of its blocks damaged, each in turn."""
+    for first in range(HEADER_BYTES, len(store[""]), 262_144):
+        damaged = bytearray(store[""])
+        damaged[first + 1_000] ^= 1
+        yield store | {"": bytes(damaged)}
+
+
+def large_alone(path: Path) -> bool:
+    """Whether the large bucket can't be read any more, and the small one can."""
+    try:
+        storage = opened(path)
+    except StorageUnavailable:
+        return False
+    with closing(storage):
+        try:
+            stored(storage, "large")
+        except StorageUnavailable as error:
+            return "run `backdrop repair`" in str(error) and len(stored(storage, "small")) == 1_000
+    return False
