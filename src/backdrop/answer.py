@@ -47,13 +47,14 @@ def answer(
         ) as reading:
             yield reading
     else:
-        rows = _grouped(storage, bucket, query, most_rows, most_seconds)
-        yield Reading(rows, query.columns)
+        rows, version = _grouped(storage, bucket, query, most_rows, most_seconds)
+        yield Reading(rows, query.columns, version)
 
 
 def _grouped(
     storage: Storage, bucket: Bucket, query: Query, most_rows: int, most_seconds: float | None
-) -> Iterator[list[Row]]:
+) -> tuple[Iterator[list[Row]], int | None]:
+    """The pages of rows, and the version of the bucket that they are of, if the engine says."""
     # A row has as many cells as the query has columns: many columns leave room for fewer rows.
     most_rows = max(1, min(most_rows, most_rows * _COLUMNS_OF_A_ROW // len(query.columns)))
     axis = _axis(query, most_rows)
@@ -64,7 +65,7 @@ def _grouped(
         groups = storage.groups(bucket.name, query, most_rows=most_rows, most_seconds=most_seconds)
     if axis is not None and len(axis) * _combinations(groups) > most_rows:
         raise too_many_rows(most_rows)
-    return shape(query, groups, axis)
+    return shape(query, groups, axis), groups.version
 
 
 def _axis(query: Query, most_rows: int) -> list[datetime] | None:

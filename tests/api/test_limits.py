@@ -87,6 +87,16 @@ def test_a_query_past_its_time_is_ended_and_says_so(
     assert patient.get(f"/things?{query}").status_code == 200
 
 
+def test_on_mongodb_records_in_their_own_order_have_the_bound_too(
+    desk: Desk, on_mongodb: Storage
+) -> None:
+    """The first page takes long where no record matches: all are looked at."""
+    slow = desk.clients(storage=on_mongodb, limits=Limits(query_seconds=0.002))
+    answer = slow.get("/things?filter_by=bb:none")
+    assert (answer.status_code, codes(answer)) == (503, ["query_too_slow"]), answer.text
+    assert desk.clients(storage=on_mongodb).get("/things?filter_by=bb:none").json() == {"data": []}
+
+
 def test_one_that_is_ended_does_not_end_those_beside_it(desk: Desk, duckdb: Storage) -> None:
     """They have cursors of their own, which go from one query to the next."""
     slow = desk.clients(storage=duckdb, limits=Limits(query_seconds=0.002))

@@ -1677,6 +1677,26 @@ class StorageContract:
             },
         }
 
+    def test_ties_of_time_keep_their_order_across_pages_and_limits(self, storage: Storage) -> None:
+        """More records of one time, and more without one, than a page holds."""
+        first, second = FIRST_INSTANT, FIRST_INSTANT + timedelta(microseconds=1)
+        many, names = RECORDS_A_PAGE + 100, ("untimed", "second", "first")
+        rows: list[Record] = [{"_id": f"untimed {n}"} for n in range(many)]
+        rows += [{"_id": f"second {n}", "_timestamp": second} for n in range(many)]
+        rows += [{"_id": f"first {n}", "_timestamp": first} for n in range(many)]
+        storage.save("things", Records.of(rows))
+        untimed, seconds, firsts = ([f"{name} {n}" for n in range(many)] for name in names)
+        upwards, downwards = firsts + seconds + untimed, seconds + firsts + untimed
+        assert ids(storage) == upwards
+        for limit in (1, many - 1, many, many + 1, 2 * many + 50, 3 * many + 1):
+            for sort in (None, Sort("_timestamp")):
+                assert ids(storage, Query(sort=sort, limit=limit)) == upwards[:limit]
+            last = Query(sort=Sort("_timestamp", descending=True), limit=limit)
+            assert ids(storage, last) == downwards[:limit]
+        assert ids(storage, Query(sort=Sort("_timestamp", descending=True))) == downwards
+        assert ids(storage, Query(start=second, limit=many + 1)) == seconds
+        assert ids(storage, Query(end=second, limit=many + 1)) == firsts
+
     def test_a_set_may_be_larger_than_a_record_may_be(self, storage: Storage) -> None:
         """Beside sums of which each kind is needed, and a group of records without the key."""
         values = [f"{n}".ljust(1_000_000, "x") for n in range(20)]

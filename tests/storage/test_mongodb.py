@@ -9,29 +9,31 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from datetime import timedelta
+from typing import Any
 
 import bson.errors
 import pymongo.errors
 import pytest
 from bson.errors import BSONError
 from pymongo import MongoClient
+from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.once import AlreadyDone
 from backdrop.domain.period import FIRST_INSTANT
-from backdrop.domain.query import Equals, Query
+from backdrop.domain.query import Collect, Equals, Query
 from backdrop.domain.table import Records
 from backdrop.domain.token import hash_token
-from backdrop.domain.values import Record
-from backdrop.errors import BodyTooLarge, NotFound, StorageUnavailable
+from backdrop.domain.values import INT64_MAX, Record
+from backdrop.errors import BodyTooLarge, InvalidQuery, NotFound, StorageUnavailable
 from backdrop.storage.mongodb.connection import driver_errors
 from backdrop.storage.mongodb.engine import MongoDBStorage
 from backdrop.storage.open import open_storage
 from backdrop.storage.port import Storage
 from tests.storage import mongodb as server
 from tests.storage.contract import THINGS, StorageContract, in_threads, kept, token
-from tests.storage.exact import batch, ids, read
+from tests.storage.exact import batch, exact, ids, read
 
 
 class TestMongoDBStorage(StorageContract):
@@ -318,3 +320,84 @@ def test_an_election_loses_no_acknowledged_write(url: str, two: tuple[Storage, S
     found = ids(two[0])
     assert len(found) == len(set(found)) == two[1].state("things").records
     assert set(told) <= set(found)
+
+
+SUMS = Query(group_by=("kk",), collect=(Collect("aa", "sum"), Collect("aa", "count")))
+
+
+def summed(store: Storage) -> list[object]:
+    """What the one group of `SUMS` is."""
+    found = store.groups("things", SUMS, most_rows=2)
+    return [*found.counts, *(column[0] for column in found.reduced.values())]
+
+
+def test_sums_are_right_whatever_was_known_of_the_values_before(
+    two: tuple[Storage, Storage],
+) -> None:
+    """Each write brings a kind of value that no record had, by any way to write."""
+    one, other = two
+    one.save("things", batch({"_id": "x", "kk": "k", "aa": 1}, {"_id": "y", "kk": "k", "aa": 2}))
+    assert exact(summed(other)) == exact([2, 3, 2])
+    other.save("things", batch({"_id": "z", "kk": "k"}))
+    assert exact(summed(one)) == exact([3, 3, 2])
+    one.update("things", "z", lambda was: {**was, "aa": 0.5})
+    assert exact(summed(other)) == exact([3, 3.5, 3])
+    other.save("things", batch({"_id": "no key", "aa": 1}, {"_id": "z", "kk": "k", "aa": None}))
+    assert exact(summed(one)) == exact([3, 3, 2])
+    one.replace("things", batch({"_id": "x", "kk": "k", "aa": INT64_MAX}))
+    other.save("things", batch({"_id": "y", "kk": "k", "aa": INT64_MAX}))
+    assert exact(summed(one)) == exact([2, 2 * INT64_MAX, 2])
+    one.update("things", "x", lambda was: {**was, "aa": True})
+    with pytest.raises(InvalidQuery, match="aa"):
+        summed(other)
+    rows = [{"_id": f"{n}", "kk": "k", "aa": 1.5} for n in range(25_001)]
+    other.save("things", Records.of([*rows, {"_id": "x", "kk": "k", "aa": 1.5}]))
+    other.delete("things", "y")
+    assert exact(summed(one)) == exact([25_002, 25_002 * 1.5, 25_002])
+
+
+@pytest.mark.parametrize("value", [0.5, "text", None])
+@pytest.mark.parametrize("puts", [False, True])
+def test_a_process_of_before_that_counts_no_values_may_write_too(
+    url: str, two: tuple[Storage, Storage], value: object, puts: bool
+) -> None:
+    """It changes what it knows of the bucket's document, and leaves the tally as it is."""
+    one, other = two
+    one.save("things", batch({"_id": "x", "kk": "k", "aa": 1}))
+    stored = {"_id": "y", "kk": "k", "aa": value, "_seq": 0 if puts else 1}
+    with MongoClient[dict[str, Any]](url) as client:
+        database = client.get_default_database()
+        change: dict[str, Any] = {"$inc": {"changes": 1, "records": 1, "stored": 1}}
+        if puts:
+            change = {"$set": {"collection": "records_new", "stored": 1}, "$inc": {"changes": 1}}
+        database["buckets"].update_one({"_id": "things"}, change)
+        database[one_collection(database, puts)].insert_one(stored)
+    for store in two:
+        kept = [] if puts else [1]
+        if isinstance(value, str):
+            with pytest.raises(InvalidQuery, match="aa"):
+                summed(store)
+        else:
+            added = kept if value is None else [*kept, value]
+            total = sum(added) if added else None
+            assert exact(summed(store)) == exact([len(kept) + 1, total, len(added)])
+    other.replace("things", batch({"_id": "x", "kk": "k", "aa": 7}))
+    assert exact(summed(one)) == exact([1, 7, 1])
+
+
+def one_collection(database: Database[dict[str, Any]], puts: bool) -> str:
+    (bucket,) = database["buckets"].find({"_id": "things"})
+    assert puts is (bucket["collection"] == "records_new")
+    return str(bucket["collection"])
+
+
+def test_a_store_of_before_that_has_no_tally_is_read(
+    url: str, two: tuple[Storage, Storage]
+) -> None:
+    one, other = two
+    with MongoClient[dict[str, Any]](url) as client:
+        client.get_default_database()["buckets"].update_one({}, {"$unset": {"tally": 1}})
+    one.save("things", batch({"_id": "x", "kk": "k", "aa": 1}, {"_id": "y", "kk": "k"}))
+    other.update("things", "y", lambda was: {**was, "aa": 1.5})
+    other.save("things", Records.of([{"_id": f"{n}", "kk": "k", "aa": 0} for n in range(25_001)]))
+    assert exact(summed(one)) == exact([25_003, 2.5, 25_003])

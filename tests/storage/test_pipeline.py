@@ -13,16 +13,34 @@ import pytest
 
 from backdrop.api.params import parse_query
 from backdrop.domain.period import segments
+from backdrop.domain.period_key import microseconds
+from backdrop.domain.query import Query
 from backdrop.storage.mongodb.pipeline import (
     Pipeline,
     Sums,
     select_fields,
     select_groups,
-    select_records,
+    select_latest,
+    select_nth_latest,
     select_set,
+    select_sorted,
+    select_timed,
+    select_untimed,
     select_years,
 )
+from backdrop.storage.mongodb.tally import Known
 from tests.storage.test_sql import NOW, QUERIES, YEAR
+
+KNOWN = Known(
+    {
+        "records": 3,
+        "integers": {"_timestamp": 3, "fee": 3},
+        "floats": {"score": 2},
+        "others": {"kind": 3},
+    }
+)
+"""Of records that all have a time, a fee and a kind, and of which some have a score."""
+SINCE = microseconds(YEAR[0])
 
 GOLDEN = Path(__file__).with_name("golden_pipelines.md")
 
@@ -31,9 +49,12 @@ def compiled(question: str) -> str:
     """The pipelines of a question, in the order in which they run."""
     query = parse_query(question.encode(), timezone="UTC", now=NOW).query
     if query.is_raw:
-        return "\n\n".join(map(_shown, [*select_records(query), select_fields(query)]))
+        return "\n\n".join(map(_shown, [*_of_records(query), select_fields(query)]))
     zone_segments = segments(query.period.zone, *YEAR) if query.period else []
-    pipelines = [select_groups(query, zone_segments, most_rows=1_000)]
+    pipelines = [
+        select_groups(query, zone_segments, most_rows=1_000),
+        select_groups(query, zone_segments, most_rows=1_000, known=KNOWN),
+    ]
     pipelines += [
         select_set(query, field, zone_segments)
         for field, reduction in query.reductions
@@ -47,6 +68,19 @@ def compiled(question: str) -> str:
     if len(zone_segments) > 1:
         pipelines.append(select_years(query))
     return "\n\n".join(map(_shown, pipelines))
+
+
+def _of_records(query: Query) -> list[Pipeline]:
+    """Where they come in pages, the first one and those after it."""
+    by = query.sort
+    if by is None:
+        places = (None, (SINCE, 7))
+        timed = [select_timed(query, most=2_000, after=after) for after in places]
+        untimed = [select_untimed(query, most=2_000, after=after) for after in places]
+        return [*timed, *untimed]
+    if by.key != "_timestamp":
+        return [select_sorted(query, by)]
+    return [select_nth_latest(query, query.limit or 1), select_latest(query, SINCE)]
 
 
 def _shown(pipeline: Pipeline) -> str:

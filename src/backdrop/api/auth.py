@@ -21,7 +21,7 @@ from backdrop.domain.audit import by_token
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.token import Scope, Token, hash_token
 from backdrop.errors import Forbidden, NotFound, Unauthorized
-from backdrop.storage.port import not_found
+from backdrop.storage.port import BucketState, not_found
 
 T = TypeVar("T")
 
@@ -55,19 +55,18 @@ def writer(request: Request, site: Site) -> Writer:
     return Writer(bucket, by_token(token.id))
 
 
-def readable_bucket(request: Request, site: Site) -> Bucket:
-    """The path's bucket, for one who may read it.
+def readable(request: Request, site: Site) -> BucketState:
+    """The path's bucket and its state, for one who may read it.
 
     Raises NotFound where there is none or it is not queryable, then Unauthorized or Forbidden.
     """
-    bucket = _find_bucket(request, site)
-    if bucket is None or not bucket.queryable:
+    state = _find_state(request, site)
+    if state is None or not state.bucket.queryable:
         raise NotFound(not_found("/".join(request.path_params.values())))
-    if bucket.read_token_required:
-        bucket, _ = _opened(request, _known_token(request, site), bucket, "read")
-        return bucket
-    trace(request.scope).bucket = bucket.name
-    return bucket
+    if state.bucket.read_token_required:
+        _opened(request, _known_token(request, site), state.bucket, "read")
+    trace(request.scope).bucket = state.bucket.name
+    return state
 
 
 def require_admin(request: Request, site: Site) -> None:
@@ -98,6 +97,16 @@ def _find_bucket(request: Request, site: Site) -> Bucket | None:
         if "bucket" in path:
             return site.storage.bucket(path["bucket"])
         return site.storage.bucket_at(path["group"], path["type"])
+    except NotFound:
+        return None
+
+
+def _find_state(request: Request, site: Site) -> BucketState | None:
+    path = request.path_params
+    try:
+        if "bucket" in path:
+            return site.storage.state(path["bucket"])
+        return site.storage.state(site.storage.bucket_at(path["group"], path["type"]).name)
     except NotFound:
         return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from anyio.to_thread import run_sync
@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from backdrop.answer import Rows, answer
-from backdrop.api.auth import looked_up, readable_bucket
+from backdrop.api.auth import looked_up, readable
 from backdrop.api.caching import cache_control, etag_of, has_etag
 from backdrop.api.encode import (
     CSV,
@@ -29,7 +29,7 @@ from backdrop.api.status import get_buckets_status, get_status
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.protection import problems
 from backdrop.errors import InvalidQuery, NotFound, TooManyRequests
-from backdrop.storage.port import BucketState
+from backdrop.storage.port import BucketState, Reading
 
 
 async def get_bucket(request: Request, site: Site) -> Response:
@@ -62,7 +62,7 @@ class _Question:
 
 
 def _understood(request: Request, site: Site) -> _Question:
-    state = site.storage.state(readable_bucket(request, site).name)
+    state = readable(request, site)
     asked = parse_query(
         request.scope["query_string"],
         timezone=state.bucket.timezone,
@@ -95,8 +95,8 @@ def _answer(question: _Question, site: Site, traced: Trace) -> Response:
             return _kept(question, body)
         site.answers.missed()
         headers = question.headers | _extra_headers(asked, state.bucket)
-        response = _computed(asked, state.bucket, site, headers, traced)
-        if _version(site, state.bucket) != state.version:
+        response, version = _computed(asked, state.bucket, site, headers, traced)
+        if version != state.version:
             # A write came between: this may be its answer, which has another ETag.
             del response.headers["ETag"]
         elif not isinstance(response, StreamedAnswer):
@@ -106,7 +106,8 @@ def _answer(question: _Question, site: Site, traced: Trace) -> Response:
 
 def _computed(
     asked: Asked, bucket: Bucket, site: Site, headers: Mapping[str, str], traced: Trace
-) -> Response:
+) -> tuple[Response, int | None]:
+    """The answer, and the version of the bucket that it is of: None where the bucket is gone."""
     is_csv = asked.format == "csv"
     pages = answer(
         site.storage,
@@ -117,12 +118,18 @@ def _computed(
         most_seconds=site.limits.query_seconds,
     )
 
-    def form_of(fields: Sequence[str]) -> Form:
+    version: int | None = None
+
+    def form_of(reading: Reading) -> Form:
+        nonlocal version
+        version = reading.version
         if is_csv:
-            return _counted(csv_form(sorted(fields)), traced)
+            return _counted(csv_form(sorted(reading.fields)), traced)
         return _counted(json_form(None if bucket.published else UNPUBLISHED), traced)
 
-    return rows_answer(pages, form_of, headers)
+    response = rows_answer(pages, form_of, headers)
+    # What was the same before and after was the same in between, too.
+    return response, _version(site, bucket) if version is None else version
 
 
 def _counted(form: Form, traced: Trace) -> Form:

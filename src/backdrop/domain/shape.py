@@ -35,12 +35,14 @@ class Groups:
     `reduced`: of each of `query.reductions`, a column. set: a list of different values; sum: an
     exact int where all were ints, else a float, None of no value; count: an int; min and max: a
     value, an int before an equal float, None of no value.
+    `version`: that of the bucket at the moment that was read; None where the engine does not say.
     """
 
     keys: tuple[Sequence[Value], ...] = ()
     starts: Sequence[datetime] | None = None
     counts: Sequence[int] = ()
     reduced: Mapping[tuple[str, Reduction], Sequence[Cell]]
+    version: int | None = None
 
 
 def shape(

@@ -69,11 +69,21 @@ Report: TypeAlias = Callable[[str, Path | None, int], None]
 
 
 class Reading(Iterator[Sequence[Record]]):
-    """The pages of records that are being read. `fields`: the fields that occur, if asked for."""
+    """The pages of records that are being read.
 
-    def __init__(self, pages: Iterator[Sequence[Record]], fields: Sequence[str] = ()) -> None:
+    `fields`: those that occur, if asked for. `version`: the bucket's at the moment that is read;
+    None where the engine does not say, since it costs nothing to ask it again.
+    """
+
+    def __init__(
+        self,
+        pages: Iterator[Sequence[Record]],
+        fields: Sequence[str] = (),
+        version: int | None = None,
+    ) -> None:
         self._pages = pages
         self.fields = fields
+        self.version = version
 
     def __next__(self) -> Sequence[Record]:
         return next(self._pages)
@@ -222,8 +232,8 @@ class Storage(Protocol):
         grow with the number of records. The context's end frees what the reading holds.
 
         Raises QueryTooSlow, on entering, where there is no first page within `most_seconds`. An
-        engine may not be able to tell the time that one with a sort or a limit takes until its
-        first page from that of the others, and then breaks off a longer one.
+        engine may bound each further page alike, or all pages of what it has to sort together, and
+        then breaks off those that take longer.
         """
 
     def count_held(self, bucket: str, ids: Sequence[str]) -> int:

@@ -20,8 +20,8 @@ from backdrop.domain.audit import Act, AuditEntry
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.entry import Entry
 from backdrop.domain.once import Once
-from backdrop.domain.period import Segment, segments
-from backdrop.domain.period_key import MANY_YEARS, NO_OFFSET, period_start, segments_of_years
+from backdrop.domain.period import Segment
+from backdrop.domain.period_key import NO_OFFSET, offsets, period_start
 from backdrop.domain.query import Query
 from backdrop.domain.shape import Groups
 from backdrop.domain.table import Records
@@ -499,12 +499,9 @@ def _zone_segments(
     if first is None:
         return NO_OFFSET
     first, last = first.replace(tzinfo=UTC), last.replace(tzinfo=UTC)
-    if query.start is not None:
-        first = min(max(first, query.start), last)
-    if query.end is not None:
-        last = max(min(last, query.end), first)
-    if last.year - first.year < MANY_YEARS:
-        return segments(query.period.zone, query.period.start(first), last)
-    select = f"SELECT DISTINCT year({TIMESTAMP}) AS y FROM {quoted(table.name)} ORDER BY y"
-    years = [year for (year,) in cursor.execute(select).fetchall() if year is not None]
-    return segments_of_years(query.period, years)
+
+    def years() -> list[int]:
+        select = f"SELECT DISTINCT year({TIMESTAMP}) AS y FROM {quoted(table.name)} ORDER BY y"
+        return [year for (year,) in cursor.execute(select).fetchall() if year is not None]
+
+    return offsets(query.period, query, first, last, years)

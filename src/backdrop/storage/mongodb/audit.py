@@ -7,14 +7,17 @@ import secrets
 import threading
 from collections.abc import Callable
 from datetime import datetime
+from typing import TypeVar
 
 import msgspec
 
 from backdrop.domain.audit import Act, AuditEntry
 from backdrop.domain.period_key import instant, microseconds
-from backdrop.storage.mongodb.connection import Records, Session
+from backdrop.storage.mongodb.connection import Connection, Session
 from backdrop.storage.mongodb.documents import Document
 from backdrop.storage.port import not_an_audit_id
+
+T = TypeVar("T")
 
 _is_id = re.compile(r"[0-9]{20}-[0-9a-f]{8}").fullmatch
 
@@ -24,8 +27,9 @@ class Audit:
     other process has; so their order is that of time.
     """
 
-    def __init__(self, database: Records, clock: Callable[[], datetime]) -> None:
-        self._collection = database["audit"]
+    def __init__(self, connection: Connection, clock: Callable[[], datetime]) -> None:
+        self._connection = connection
+        self._collection = connection.database["audit"]
         self._clock = clock
         self._process = secrets.token_hex(4)
         self._lock = threading.Lock()
@@ -33,6 +37,20 @@ class Audit:
 
     def prepare(self) -> None:
         self._collection.create_index([("bucket", 1), ("_id", -1)])
+
+    def transact(self, work: Callable[[Session], T], act: Act | None) -> T:
+        """What the work returns, which is done in a transaction, maybe more than once.
+
+        The act is noted in it, unless the work returns False: that nothing was done.
+        """
+
+        def noted(session: Session) -> T:
+            result = work(session)
+            if act is not None and result is not False:
+                self.note(act, session)
+            return result
+
+        return self._connection.transact(noted)
 
     def note(self, act: Act, session: Session | None) -> None:
         at = microseconds(self._clock())

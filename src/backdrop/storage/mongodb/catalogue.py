@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from bson import Int64
@@ -12,9 +12,11 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.once import AlreadyDone, Once
 from backdrop.domain.period_key import microseconds
+from backdrop.domain.table import Records
 from backdrop.domain.token import Token
 from backdrop.errors import Conflict, NotFound, StorageUnavailable
-from backdrop.storage.mongodb.connection import TRANSIENT, Records, Session
+from backdrop.storage.mongodb.connection import TRANSIENT, Session
+from backdrop.storage.mongodb.connection import Records as Database
 from backdrop.storage.mongodb.documents import (
     REMOVAL,
     Document,
@@ -26,6 +28,7 @@ from backdrop.storage.mongodb.documents import (
     to_bucket,
     to_once,
 )
+from backdrop.storage.mongodb.tally import counted
 from backdrop.storage.port import KNOWN_HASH, address_taken, not_found, refuse_too_many_fields
 
 FORMAT = 1
@@ -36,11 +39,11 @@ class Catalogue:
     """The collections `store`, `buckets`, `tokens`, `entries` and `done`.
 
     A bucket's document holds its settings, the number that no other bucket has, how often it was
-    changed, the name of its collection, how many records are in it and were ever stored in it, and
-    their fields.
+    changed, the name of its collection, how many records are in it and were ever stored in it,
+    their fields, and the tally of their values.
     """
 
-    def __init__(self, database: Records, clock: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         self._clock = clock
         self._store = database["store"]
         self.buckets = database["buckets"]
@@ -128,16 +131,17 @@ class Catalogue:
         *,
         stored: int = 0,
         records: int = 0,
-        fields: Iterable[str] = (),
+        values: Records | None = None,
         once: Once | None = None,
     ) -> Document:
         """Note a write: so many places taken, so many records more. The document as it was.
 
+        `values`: the records that are stored, where they are known by now.
         Raises NotFound, AlreadyDone, and InvalidRecords where there would be too many fields.
         """
-        names = list(fields)
+        names = list(values.columns) if values else []
         change = {
-            "$inc": {"changes": 1, "stored": stored, "records": records},
+            "$inc": {"changes": 1, "stored": stored, "records": records} | _tallied(values),
             "$set": {"last_written": microseconds(self._clock())},
             "$addToSet": {"fields": {"$each": names}},
         }
@@ -149,10 +153,14 @@ class Catalogue:
         return before
 
     def correct(
-        self, bucket: str, session: Session, *, records: int = 0, fields: Iterable[str] = ()
+        self, bucket: str, session: Session, *, records: int = 0, values: Records | None = None
     ) -> None:
         """What the same transaction learnt of its write after it was noted."""
-        change = {"$inc": {"records": records}, "$addToSet": {"fields": {"$each": list(fields)}}}
+        names = list(values.columns) if values else []
+        change = {
+            "$inc": {"records": records} | _tallied(values),
+            "$addToSet": {"fields": {"$each": names}},
+        }
         self.buckets.update_one({"_id": bucket}, change, session=session)
 
     def switch(
@@ -201,3 +209,8 @@ class Catalogue:
             self.tokens.insert_one(from_token(token), session=session)
         except DuplicateKeyError:
             raise Conflict(KNOWN_HASH) from None
+
+
+def _tallied(values: Records | None) -> dict[str, int]:
+    """What these records add to the bucket's tally, by the path in its document."""
+    return {f"tally.{path}": number for path, number in counted(values).items()} if values else {}

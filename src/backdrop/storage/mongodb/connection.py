@@ -43,6 +43,9 @@ T = TypeVar("T")
 LONGEST_WRITE = 60.0
 """Seconds for which a transaction is tried; the server ends one after as many, too."""
 
+TRIES = 10
+"""How often a step is begun again that others keep getting ahead of."""
+
 DURABLE = WriteConcern("majority", j=True, wtimeout=int(LONGEST_WRITE * 500))
 """The time-out is for sets that keep a primary without a majority that stores: with an arbiter."""
 SOON = WriteConcern(1)

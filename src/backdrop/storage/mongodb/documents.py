@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any, TypeAlias
 
 import msgspec
@@ -22,6 +23,7 @@ from backdrop.domain.period_key import instant, microseconds
 from backdrop.domain.table import Records
 from backdrop.domain.token import Token
 from backdrop.domain.values import TIME_FIELDS, Record, Value
+from backdrop.storage.mongodb.tally import new_tally
 from backdrop.storage.port import BucketState
 
 Document: TypeAlias = dict[str, Any]
@@ -48,12 +50,25 @@ def to_document(record: Record, place: int) -> Document:
 
 
 def to_record(document: Document) -> Record:
-    """The record of a document that was read without its place, and is used for nothing else."""
-    for name in TIME_FIELDS & document.keys():
-        document[name] = instant(document[name])
-    if Int64 in map(type, document.values()):
-        return {name: int(v) if type(v) is Int64 else v for name, v in document.items()}
-    return document
+    """The record of a document, with which nothing else is done."""
+    return to_records([document])[0]
+
+
+def to_records(documents: list[Document]) -> list[Record]:
+    """The records of documents that were read, with which nothing else is done."""
+    for document in documents:
+        document.pop(SEQUENCE, None)
+    for name in TIME_FIELDS:
+        for document in documents:
+            if name in document:
+                document[name] = instant(document[name])
+    values = chain.from_iterable(map(dict.values, documents))
+    if Int64 not in set(map(type, values)):
+        return documents
+    return [
+        {name: int(value) if type(value) is Int64 else value for name, value in document.items()}
+        for document in documents
+    ]
 
 
 def stored_value(value: Value) -> Any:
@@ -84,6 +99,7 @@ def new_bucket(bucket: Bucket, number: int, collection: str) -> Document:
         "stored": 0,  # ever, into this collection: the place of the next one
         "fields": [],  # that any of them had
         "last_written": None,
+        "tally": new_tally(collection),
     }
 
 
@@ -102,11 +118,15 @@ def to_bucket(document: Mapping[str, Any]) -> Bucket:
     return msgspec.json.decode(document["settings"], type=Bucket)
 
 
+def to_version(document: Mapping[str, Any]) -> int:
+    return int((document["number"] << _CHANGE_BITS) + document["changes"])
+
+
 def to_state(document: Mapping[str, Any]) -> BucketState:
     written = document["last_written"]
     return BucketState(
         to_bucket(document),
-        (document["number"] << _CHANGE_BITS) + document["changes"],
+        to_version(document),
         int(document["records"]),
         None if written is None else instant(written),
     )

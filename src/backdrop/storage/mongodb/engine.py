@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from typing import TypeVar
 
-from pymongo.errors import DuplicateKeyError, OperationFailure
+from pymongo.errors import DuplicateKeyError
 
 from backdrop.domain.audit import Act, AuditEntry
 from backdrop.domain.bucket import Bucket
@@ -28,49 +27,34 @@ from backdrop.storage.mongodb.catalogue import Catalogue
 from backdrop.storage.mongodb.connection import (
     LONGEST_WRITE,
     SOON,
+    TRIES,
     Connection,
     Session,
     asks,
-    is_too_large,
 )
 from backdrop.storage.mongodb.documents import (
-    SEQUENCE,
     Document,
     address,
     chunks,
-    entry_id,
-    from_entry,
     to_bucket,
-    to_document,
-    to_documents,
-    to_entry,
-    to_record,
     to_state,
     to_token,
 )
-from backdrop.storage.mongodb.reading import Snapshot, within
+from backdrop.storage.mongodb.entries import Entries
+from backdrop.storage.mongodb.reading import Snapshot
 from backdrop.storage.mongodb.restoring import restoring
 from backdrop.storage.mongodb.shelves import Shelves
+from backdrop.storage.mongodb.writing import Writing
 from backdrop.storage.port import (
     BucketState,
     Load,
     Reading,
     Restore,
-    no_record,
     no_token,
     not_found,
-    refuse_too_many_fields,
 )
 
 T = TypeVar("T")
-
-_MOST_IN_A_TRANSACTION = 25_000
-"""Records. With twice as many known ones, a server of the smallest cache never gets done."""
-
-_BY_KIND = (("kind", 1), ("key", 1))
-
-_TRIES = 10
-"""How often a step is begun again that others keep getting ahead of."""
 
 
 class MongoDBStorage:
@@ -95,12 +79,11 @@ class MongoDBStorage:
         self._database = self.connection.database
         self._catalogue = Catalogue(self._database, clock)
         self._buckets, self._tokens = self._catalogue.buckets, self._catalogue.tokens
-        self._entries = self._catalogue.entries
-        self._audit = Audit(self._database, clock)
-        self._clock = clock
+        self._audit = Audit(self.connection, clock)
+        self._entries = Entries(self._catalogue.entries, self._audit, clock)
         self._shelves = Shelves(self._database, kept_for=kept_for)
+        self._writing = Writing(self._database, self._catalogue, self._shelves, self._audit)
         self._turns: dict[str, threading.Lock] = {}
-        self._with_floats: dict[str, set[str]] = {}
         try:
             self.connection.open(self._prepare, say)
         except BaseException:
@@ -129,7 +112,7 @@ class MongoDBStorage:
         self, bucket: Bucket, *, first_token: Token | None = None, act: Act | None = None
     ) -> bool:
         with self._turn(bucket.name):
-            for _ in range(_TRIES):
+            for _ in range(TRIES):
                 try:
                     if self._change_settings(bucket, {"_id": bucket.name}, act):
                         return False
@@ -144,7 +127,7 @@ class MongoDBStorage:
         self, name: str, change: Callable[[Bucket], Bucket], *, act: Act | None = None
     ) -> Bucket:
         with self._turn(name):
-            for _ in range(_TRIES):
+            for _ in range(TRIES):
                 found = self._catalogue.found(name)
                 bucket = change(to_bucket(found))
                 held = {key: found[key] for key in ("_id", "number", "settings")}
@@ -164,7 +147,7 @@ class MongoDBStorage:
             self._shelves.leave(found["collection"], session)
 
         with self._turn(name):
-            self._transact(work, act)
+            self._audit.transact(work, act)
         self._shelves.sweep_if_possible()
 
     @asks
@@ -195,7 +178,7 @@ class MongoDBStorage:
             self._catalogue.insert_token(token, session)
 
         with self._turn(token.bucket):
-            self._transact(work, act)
+            self._audit.transact(work, act)
 
     @asks
     def drop_token(self, bucket: str, token_id: str, *, act: Act | None = None) -> None:
@@ -205,7 +188,7 @@ class MongoDBStorage:
             if not self._tokens.delete_one(known, session=session).deleted_count:
                 raise NotFound(no_token(bucket, token_id))
 
-        self._transact(work, act)
+        self._audit.transact(work, act)
 
     @asks
     def token(self, token_hash: str) -> Token | None:
@@ -223,48 +206,15 @@ class MongoDBStorage:
     def save(
         self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None
     ) -> None:
-        ids = () if records.ids_are_new else records.ids
-
-        def work(session: Session) -> None:
-            count = len(records)
-            before = self._catalogue.write(
-                bucket, session, stored=count, records=count, fields=records.columns, once=once
-            )
-            shelf = self._database[before["collection"]]
-            deleted = sum(
-                shelf.delete_many({"_id": {"$in": some}}, session=session).deleted_count
-                for some in chunks(ids)
-            )
-            if deleted:
-                self._catalogue.correct(bucket, session, records=-deleted)
-            if count:
-                shelf.insert_many(to_documents(records, before["stored"]), session=session)
-
         with self._turn(bucket):
-            if len(records) > _MOST_IN_A_TRANSACTION:
-                self._save_by_copy(bucket, records, once, act)
-                return
-            try:
-                self._transact(work, act)
-            except OperationFailure as error:
-                if not is_too_large(error):
-                    raise
-                self._save_by_copy(bucket, records, once, act)
+            self._writing.save(bucket, records, once, act)
 
     @asks
     def replace(
         self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None
     ) -> None:
         with self._turn(bucket):
-            number = self._catalogue.found(bucket)["number"]
-            self._catalogue.refuse_done(number, once)
-            refuse_too_many_fields(records.columns)
-            name = self._shelves.new()
-            if len(records):
-                self._database[name].insert_many(to_documents(records, 0))
-            count = len(records)
-            contents = {"records": count, "stored": count, "fields": list(records.columns)}
-            self._switch({"_id": bucket, "number": number}, name, contents, once, act)
+            self._writing.replace(bucket, records, once, act)
         self._shelves.sweep_if_possible()
 
     @asks
@@ -277,31 +227,13 @@ class MongoDBStorage:
         once: Once | None = None,
         act: Act | None = None,
     ) -> None:
-        def work(session: Session) -> None:
-            before = self._catalogue.write(bucket, session, stored=1, once=once)
-            shelf = self._database[before["collection"]]
-            found = shelf.find_one({"_id": record_id}, {SEQUENCE: 0}, session=session)
-            if found is None:
-                raise NotFound(no_record(bucket, record_id))
-            changed = change(to_record(found))
-            refuse_too_many_fields(before["fields"], changed)
-            self._catalogue.correct(bucket, session, fields=changed)
-            document = to_document(changed, before["stored"])
-            shelf.replace_one({"_id": record_id}, document, session=session)
-
         with self._turn(bucket):
-            self._transact(work, act)
+            self._writing.update(bucket, record_id, change, once, act)
 
     @asks
     def delete(self, bucket: str, record_id: str, *, act: Act | None = None) -> None:
-        def work(session: Session) -> None:
-            before = self._catalogue.write(bucket, session, records=-1)
-            shelf = self._database[before["collection"]]
-            if not shelf.delete_one({"_id": record_id}, session=session).deleted_count:
-                raise NotFound(no_record(bucket, record_id))
-
         with self._turn(bucket):
-            self._transact(work, act)
+            self._writing.delete(bucket, record_id, act)
 
     @asks
     def done(self, bucket: str, key: str) -> Once | None:
@@ -327,14 +259,11 @@ class MongoDBStorage:
         most_seconds: float | None = None,
     ) -> Iterator[Reading]:
         def work(session: Session) -> Reading:
-            with within(most_seconds) as until:
-                return begun(self._snapshot(bucket, session, until))
-
-        def begun(snapshot: Snapshot) -> Reading:
+            snapshot = self._snapshot(bucket, session, most_seconds)
             fields = snapshot.fields(query) if with_fields else ()
             pages = snapshot.pages(query)
             first = list(islice(pages, 1))  # what can go wrong shows before the first page
-            return Reading(chain(first, pages), fields)
+            return Reading(chain(first, pages), fields, snapshot.version)
 
         with self.connection.asked(), self.connection.reading(work) as reading:
             yield reading
@@ -360,8 +289,7 @@ class MongoDBStorage:
         self, bucket: str, query: Query, *, most_rows: int, most_seconds: float | None = None
     ) -> Groups:
         def work(session: Session) -> Groups:
-            with within(most_seconds) as until:
-                return self._snapshot(bucket, session, until).groups(query, most_rows)
+            return self._snapshot(bucket, session, most_seconds).groups(query, most_rows)
 
         with self.connection.reading(work) as groups:
             return groups
@@ -370,55 +298,29 @@ class MongoDBStorage:
 
     @asks
     def put_entry(self, entry: Entry, *, act: Act | None = None) -> None:
-        document = from_entry(entry)
-
-        def work(session: Session | None) -> None:
-            self._entries.replace_one(
-                {"_id": document["_id"]}, document, upsert=True, session=session
-            )
-
-        if act is None:
-            work(None)
-        else:
-            self._transact(work, act)
+        self._entries.put(entry, act)
 
     @asks
     def entry(self, kind: str, key: str) -> Entry | None:
-        return self._unexpired(self._entries.find_one({"_id": entry_id(kind, key)}))
+        return self._entries.find(kind, key)
 
     @asks
     def entries(self, kind: str) -> list[Entry]:
-        found = map(self._unexpired, self._entries.find({"kind": kind}).sort("key", 1))
-        return [entry for entry in found if entry is not None]
+        return self._entries.of_kind(kind)
 
     @asks
     def lasting_entries(self) -> list[Entry]:
-        return list(map(to_entry, self._entries.find({"expires_at": None}).sort(_BY_KIND)))
+        return self._entries.lasting()
 
     @asks
     def change_entry(
         self, kind: str, key: str, change: Callable[[bytes], bytes], *, act: Act | None = None
     ) -> bool:
-        for _ in range(_TRIES):
-            document = self._entries.find_one({"_id": entry_id(kind, key)})
-            found = self._unexpired(document)
-            if document is None or found is None:
-                return False
-            changed = from_entry(dataclasses.replace(found, value=change(found.value)))
-            if self._replace_entry(document, changed, act):
-                return True
-        raise StorageUnavailable("the store does not answer")
+        return self._entries.change(kind, key, change, act)
 
     @asks
     def take_entry(self, kind: str, key: str, *, act: Act | None = None) -> Entry | None:
-        def work(session: Session | None) -> Entry | None:
-            known = {"_id": entry_id(kind, key)}
-            found = self._unexpired(self._entries.find_one_and_delete(known, session=session))
-            if act is not None and found is not None:
-                self._audit.note(act, session)
-            return found
-
-        return work(None) if act is None else self.connection.transact(work)
+        return self._entries.take(kind, key, act)
 
     # -- the audit log ----------------------------------------------------------------------
 
@@ -468,31 +370,10 @@ class MongoDBStorage:
         finally:
             turn.release()
 
-    def _transact(self, work: Callable[[Session], T], act: Act | None) -> T:
-        """What the work returns; the act is noted in its transaction, unless it returns False."""
-
-        def noted(session: Session) -> T:
-            result = work(session)
-            if act is not None and result is not False:
-                self._audit.note(act, session)
-            return result
-
-        return self.connection.transact(noted)
-
-    def _replace_entry(self, held: Document, changed: Document, act: Act | None) -> bool:
-        def work(session: Session | None) -> bool:
-            return bool(self._entries.replace_one(held, changed, session=session).matched_count)
-
-        return work(None) if act is None else self._transact(work, act)
-
     def _change_settings(self, bucket: Bucket, held: Document, act: Act | None) -> bool:
-        return self._transact(
+        return self._audit.transact(
             lambda session: self._catalogue.change_settings(bucket, held, session), act
         )
-
-    def _unexpired(self, document: Document | None) -> Entry | None:
-        entry = None if document is None else to_entry(document)
-        return None if entry is None or entry.expired(self._clock()) else entry
 
     def _make(self, bucket: Bucket, first_token: Token | None, act: Act | None) -> None:
         number, name = self._catalogue.number(), self._shelves.new()
@@ -503,52 +384,10 @@ class MongoDBStorage:
             if first_token is not None:
                 self._catalogue.insert_token(first_token, session)
 
-        self._transact(work, act.instead("bucket_created") if act else None)
+        self._audit.transact(work, act.instead("bucket_created") if act else None)
 
-    def _switch(
-        self, held: Document, name: str, contents: Document, once: Once | None, act: Act | None
-    ) -> None:
-        """Make the new collection the bucket's, in one step; NotFound where none is `held`."""
-
-        def work(session: Session) -> None:
-            collection = {"collection": name}
-            before = self._catalogue.switch(held, collection | contents, session, once=once)
-            if before is None:
-                raise NotFound(not_found(held["_id"]))
-            self._shelves.put(name, session)
-            self._shelves.leave(before["collection"], session)
-
-        self._transact(work, act)
-
-    def _save_by_copy(
-        self, bucket: str, records: Records, once: Once | None, act: Act | None
-    ) -> None:
-        """Save what is too much for one transaction: all records into a new collection."""
-        for _ in range(_TRIES):
-            before = self._catalogue.found(bucket)
-            self._catalogue.refuse_done(before["number"], once)
-            fields = list(dict.fromkeys([*before["fields"], *records.columns]))
-            refuse_too_many_fields(fields)
-            name = self._shelves.new()
-            new = self._database[name]
-            new.insert_many(to_documents(records, before["stored"]))
-            keep = {"into": name, "on": "_id", "whenMatched": "keepExisting"}
-            self._database[before["collection"]].aggregate([{"$merge": keep}])
-            contents = {
-                "records": new.count_documents({}),
-                "stored": before["stored"] + len(records),
-                "fields": fields,
-            }
-            held = {"_id": bucket, "number": before["number"], "changes": before["changes"]}
-            try:
-                self._switch(held, name, contents, once, act)
-            except NotFound:  # or changed meanwhile, by another process
-                continue
-            self._shelves.sweep_if_possible()
-            return
-        raise StorageUnavailable("the store does not answer")
-
-    def _snapshot(self, bucket: str, session: Session, until: float | None = None) -> Snapshot:
-        shelf = self._database[self._catalogue.found(bucket, session)["collection"]]
-        with_floats = self._with_floats.setdefault(bucket, set())
-        return Snapshot(shelf, session, with_floats, until=until)
+    def _snapshot(
+        self, bucket: str, session: Session, most_seconds: float | None = None
+    ) -> Snapshot:
+        found = self._catalogue.found(bucket, session)
+        return Snapshot(self._database, found, session, most_seconds=most_seconds)

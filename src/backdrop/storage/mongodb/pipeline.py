@@ -9,28 +9,19 @@ from typing import Any, Literal, TypeAlias
 
 from bson import Int64
 
-from backdrop.domain.period import FIRST_INSTANT, Period, Segment
-from backdrop.domain.period_key import (
-    DAY_US,
-    DAYS,
-    HOUR_BITS,
-    HOUR_US,
-    hours_are_whole,
-    microseconds,
-    offset_us,
-)
-from backdrop.domain.query import Equals, Filter, Query, Reduction
+from backdrop.domain.period import Segment
+from backdrop.domain.period_key import microseconds
+from backdrop.domain.query import Equals, Filter, Query, Reduction, Sort
 from backdrop.domain.values import ID, INT64_MAX, INT64_MIN, TIME_FIELDS, TIMESTAMP, Value
 from backdrop.storage.mongodb.documents import SEQUENCE
+from backdrop.storage.mongodb.periods import TIME_PATH, Expression, as_date, key_of
+from backdrop.storage.mongodb.tally import NOTHING_KNOWN, Known
 
-Expression: TypeAlias = Any
 Stage: TypeAlias = dict[str, Any]
 Pipeline: TypeAlias = list[Stage]
 
 TIME_INDEX = ((TIMESTAMP, 1), (SEQUENCE, 1))
 """The one index beside that of the ids: it reads short ranges, and all records by their time."""
-
-_TIME = f"${TIMESTAMP}"
 
 
 # -- conditions ----------------------------------------------------------------------------------
@@ -38,18 +29,26 @@ _TIME = f"${TIMESTAMP}"
 
 def _match(query: Query, *more: Stage) -> Pipeline:
     """One stage that lets through what the query's range and filters do, and all of `more`."""
-    conditions = [*_range(query), *map(_condition, query.filters), *more]
-    return [{"$match": {"$and": conditions}}] if conditions else []
+    return _all_of(*_range(query), *map(_condition, query.filters), *more)
+
+
+def _all_of(*conditions: Stage) -> Pipeline:
+    return [{"$match": {"$and": list(conditions)}}] if conditions else []
 
 
 def _range(query: Query) -> Iterator[Stage]:
+    bounds = _bounds(query)
+    if bounds:
+        yield {TIMESTAMP: bounds}
+
+
+def _bounds(query: Query) -> dict[str, Any]:
     bounds = {}
     if query.start is not None:
         bounds["$gte"] = Int64(microseconds(query.start))
     if query.end is not None:
         bounds["$lt"] = Int64(microseconds(query.end))
-    if bounds:
-        yield {TIMESTAMP: bounds}
+    return bounds
 
 
 def _condition(one: Filter) -> Stage:
@@ -84,26 +83,62 @@ def _prefix(prefix: str) -> Stage:
 # -- single records ------------------------------------------------------------------------------
 
 
-def select_records(query: Query) -> list[Pipeline]:
-    """The pipelines whose answers, one after the other, are the matching records in order."""
-    if query.sort is not None:
-        return [_records(_match(query), query, _order(query.sort.key, query.sort.descending))]
-    timed = _match(query, {TIMESTAMP: {"$gte": 0}})
-    pipelines = [_records(timed, query, [{"$sort": dict(TIME_INDEX)}])]
-    if query.start is None and query.end is None:
-        untimed = _match(query, {TIMESTAMP: None})
-        pipelines.append(_records(untimed, query, [{"$sort": {SEQUENCE: 1}}]))
-    return pipelines
+Place: TypeAlias = tuple[int | None, int]
+"""A record's time and its place in the order of storing."""
 
 
-def _records(match: Pipeline, query: Query, order: Pipeline) -> Pipeline:
+def select_timed(query: Query, *, most: int, after: Place | None = None) -> Pipeline:
+    """So many matching records that have a time, by time: the first, or those after that place.
+
+    The index gives them in this order, from that place on.
+    """
+    if after is None:
+        match = _match(query, {TIMESTAMP: {"$gte": 0}})
+    else:
+        time, place = after
+        ties = {TIMESTAMP: Int64(time or 0), SEQUENCE: {"$gt": place}}
+        later = {TIMESTAMP: _bounds(query) | {"$gt": Int64(time or 0)}}
+        later[TIMESTAMP].pop("$gte", None)
+        match = _all_of({"$or": [ties, later]}, *map(_condition, query.filters))
+    return [*match, {"$sort": dict(TIME_INDEX)}, {"$limit": most}]
+
+
+def select_untimed(query: Query, *, most: int, after: Place | None = None) -> Pipeline:
+    """So many matching records without a time, as they were stored."""
+    later = [] if after is None else [{SEQUENCE: {"$gt": after[1]}}]
+    match = _match(query, {TIMESTAMP: None}, *later)
+    return [*match, {"$sort": {SEQUENCE: 1}}, {"$limit": most}]
+
+
+def select_nth_latest(query: Query, number: int) -> Pipeline:
+    """The time of the matching record before which there are so many later ones, less one."""
+    backwards = {name: -direction for name, direction in TIME_INDEX}
+    return [
+        *_match(query, {TIMESTAMP: {"$gte": 0}}),
+        {"$sort": backwards},
+        {"$skip": number - 1},
+        {"$limit": 1},
+        {"$project": {ID: 0, TIMESTAMP: 1}},
+    ]
+
+
+def select_latest(query: Query, since: int | None) -> Pipeline:
+    """The matching records from that time on, the latest first, ties in the order of storing."""
+    match = _match(query, {TIMESTAMP: {"$gte": Int64(since or 0)}})
     limit = [] if query.limit is None else [{"$limit": query.limit}]
-    return [*match, *order, *limit, {"$unset": [SEQUENCE, _RANK, _VALUE]}]
+    return [*match, {"$sort": {TIMESTAMP: -1, SEQUENCE: 1}}, *limit]
+
+
+def select_sorted(query: Query, by: Sort) -> Pipeline:
+    """The matching records in that order, and no more than the query's limit."""
+    order = _order(by.key, by.descending)
+    limit = [] if query.limit is None else [{"$limit": query.limit}]
+    return [*_match(query), *order, *limit, {"$unset": [_RANK, _VALUE]}]
 
 
 def select_stored() -> Pipeline:
     """All records in the order of storing."""
-    return [{"$sort": {SEQUENCE: 1}}, {"$unset": SEQUENCE}]
+    return [{"$sort": {SEQUENCE: 1}}]
 
 
 _RANK, _VALUE = "_rank", "_value"
@@ -158,25 +193,30 @@ def select_groups(
     most_rows: int,
     sums: Sums = "plain",
     with_sets: bool = True,
+    known: Known = NOTHING_KNOWN,
 ) -> Pipeline:
     """A row for each group, `most_rows` and one more at the most.
 
     Its `_id` is, or holds where there are several, the values of `key_names`; `count` is the
-    number of records. The reductions stand under the names of `cell`.
+    number of records. The reductions stand under the names of `cell`. What is `known` of all
+    records is not asked for.
     """
-    accumulate = _accumulate | {"sum": _sums[sums]}
     accumulators: dict[str, Any] = {"count": {"$sum": 1}}
     for place, (field, reduction) in enumerate(query.reductions):
         if with_sets or reduction != "set":
-            for part, expression in accumulate[reduction](f"${field}").items():
+            for part, expression in _accumulated(field, reduction, sums, known).items():
                 accumulators[cell(place, part)] = expression
     keys = _keys(query, zone_segments)
-    paths = [f"_id.{name}" for name in keys] if len(keys) > 1 else ["_id"]
+    # Records that lack a key are left out of the groups: it costs less than to look at each first.
+    some = {
+        (f"_id.{name}" if len(keys) > 1 else "_id"): {"$ne": None}
+        for name, field in zip(keys, _key_fields(query), strict=True)
+        if not known.always(field) and not (field == TIMESTAMP and _is_ranged(query))
+    }
     return [
         *_match(query),
         {"$group": {"_id": keys if len(keys) > 1 else keys[key_names(query)[0]], **accumulators}},
-        # Records that lack a key are left out here: it costs less than to look at each of them.
-        {"$match": {path: {"$ne": None} for path in paths}},
+        *([{"$match": some}] if some else []),
         {"$limit": most_rows + 1},
     ]
 
@@ -195,7 +235,7 @@ def select_set(query: Query, field: str, zone_segments: Sequence[Segment]) -> Pi
 
 def select_years(query: Query) -> Pipeline:
     """A row for each UTC year that the times of matching records have."""
-    year = {"$year": _date(_TIME)}
+    year = {"$year": as_date(TIME_PATH)}
     return [*_match(query, {TIMESTAMP: {"$gte": 0}}), {"$group": {"_id": year}}]
 
 
@@ -212,12 +252,20 @@ def cell(place: int, part: str) -> str:
 
 def _present(query: Query) -> list[Stage]:
     """Records are in a group only where they have all that it is made of."""
-    fields = [TIMESTAMP] if query.period else []
-    return [{field: {"$ne": None}} for field in (*fields, *query.group_by)]
+    return [{field: {"$ne": None}} for field in _key_fields(query)]
+
+
+def _key_fields(query: Query) -> list[str]:
+    """The fields of which `key_names` are."""
+    return [*([TIMESTAMP] if query.period else []), *query.group_by]
+
+
+def _is_ranged(query: Query) -> bool:
+    return query.start is not None or query.end is not None
 
 
 def _keys(query: Query, zone_segments: Sequence[Segment]) -> dict[str, Expression]:
-    periods = [_period_key(query.period, zone_segments)] if query.period else []
+    periods = [key_of(query.period, zone_segments)] if query.period else []
     values = [*periods, *(f"${field}" for field in query.group_by)]
     return dict(zip(key_names(query), values, strict=True))
 
@@ -238,7 +286,45 @@ def _only(path: str, *types: str) -> Expression:
 
 _INTEGER = ("int", "long")
 
-_accumulate: dict[Reduction, Callable[[str], dict[str, Expression]]] = {
+
+def ways_to_sum(query: Query, known: Known) -> Sequence[Sums]:
+    """The ways to try, the next one where a sum shows that the one before was not enough."""
+    if not known:
+        return ("plain", "split", "exact")
+    fields = [field for field, reduction in query.reductions if reduction == "sum"]
+    is_mixed = any(
+        not known.never_of(field, "integers") and not known.never_of(field, "floats")
+        for field in fields
+    )
+    return ("split" if is_mixed else "plain", "exact")
+
+
+Parts: TypeAlias = dict[str, Expression]
+"""What is accumulated for a reduction, by the name of the part."""
+
+
+def _accumulated(field: str, reduction: Reduction, sums: Sums, known: Known) -> Parts:
+    path = f"${field}"
+    if reduction == "sum":
+        return _summed(field, sums, known)
+    if reduction == "count" and known.always(field):
+        return {}
+    return _accumulate[reduction](path)
+
+
+def _summed(field: str, sums: Sums, known: Known) -> Parts:
+    path = f"${field}"
+    parts = _sums[sums](path)
+    if sums != "exact" and known.never_of(field, "floats"):
+        parts = {"integers": {"$sum": path}, "most": {"$max": path}}
+    elif sums != "exact" and known.never_of(field, "integers"):
+        parts = {"floats": {"$sum": path}, "most": {"$max": path}}
+    if known.always(field) and known.never_of(field, "others"):
+        del parts["most"]  # each group has a number, and nothing else
+    return parts
+
+
+_accumulate: dict[Reduction, Callable[[str], Parts]] = {
     "count": lambda path: {"all": {"$sum": {"$cond": [{"$lte": [path, None]}, 0, 1]}}},
     "set": lambda path: {"values": {"$addToSet": path}},
     # BSON's order puts booleans after strings, and takes whichever of 1 and 1.0 comes first.
@@ -255,7 +341,7 @@ _accumulate: dict[Reduction, Callable[[str], dict[str, Expression]]] = {
 }
 """Of each reduction but the sum: the field's path -> what is accumulated for it, by part."""
 
-_sums: Mapping[Sums, Callable[[str], dict[str, Expression]]] = {
+_sums: Mapping[Sums, Callable[[str], Parts]] = {
     # A double where any value is one, or where it is past 64 bits.
     "plain": lambda path: {"integers": {"$sum": path}, "most": {"$max": path}},
     "split": lambda path: {
@@ -272,79 +358,3 @@ _sums: Mapping[Sums, Callable[[str], dict[str, Expression]]] = {
     },
 }
 """Ways to sum, each dearer than the one before, and right where that one shows that it is not."""
-
-
-# -- periods -------------------------------------------------------------------------------------
-#
-# Whole numbers of 64 bits are added, subtracted and divided with a rest exactly here; what divides
-# without a rest makes floats, which microseconds since year 1 don't fit.
-
-
-def _period_key(period: Period, zone_segments: Sequence[Segment]) -> Expression:
-    if period.name == "hour" and not hours_are_whole(zone_segments):
-        return _by_segment(
-            zone_segments,
-            lambda place, segment: {"$add": [_floor(_plus(offset_us(segment)), HOUR_US), place]},
-        )
-    if period.name == "hour":
-        return _floor(_plus(offset_us(zone_segments[0]) % HOUR_US), HOUR_US)
-    local: Expression = _TIME
-    if any(segment.offset for segment in zone_segments):
-        offsets = _by_segment(zone_segments, lambda _, segment: Int64(offset_us(segment)))
-        local = {"$add": [_TIME, offsets]}
-    if period.name in DAYS:
-        key = _floor("$$local", DAYS[period.name] * DAY_US)
-    else:
-        key = {"$let": {"vars": {"date": _date("$$local")}, "in": _months[period.name]}}
-    return {"$let": {"vars": {"local": local}, "in": key}}
-
-
-def period_key(period: Period, value: float) -> int:
-    """The period's key, as `backdrop.domain.period_key` has it, of what a row holds."""
-    number = int(value)
-    if period.name in DAYS:
-        return number // (DAYS[period.name] * DAY_US)
-    if period.name != "hour":
-        return number
-    hours, place = divmod(number, HOUR_US)
-    return hours + (place << HOUR_BITS)
-
-
-_YEAR_MONTHS = {"$multiply": [{"$year": "$$date"}, 12]}
-_MONTH = {"$subtract": [{"$month": "$$date"}, 1]}
-_months: Mapping[str, Expression] = {
-    "month": {"$add": [_YEAR_MONTHS, _MONTH]},
-    "quarter": {"$add": [_YEAR_MONTHS, {"$subtract": [_MONTH, {"$mod": [_MONTH, 3]}]}]},
-    "year": _YEAR_MONTHS,
-}
-
-
-def _plus(offset: int) -> Expression:
-    return {"$add": [_TIME, Int64(offset)]} if offset else _TIME
-
-
-def _floor(number: Expression, unit: int) -> Expression:
-    """The number without its rest; of one below zero the nearer multiple."""
-    return {"$subtract": [number, {"$mod": [number, Int64(unit)]}]}
-
-
-_MS_TO_1970 = microseconds(datetime(1970, 1, 1, tzinfo=FIRST_INSTANT.tzinfo)) // 1_000
-
-
-def _date(number: Expression) -> Expression:
-    """A time in microseconds as a BSON date, cut to milliseconds."""
-    milliseconds = {"$divide": [_floor(number, 1_000), 1_000]}
-    return {"$toDate": {"$subtract": [milliseconds, Int64(_MS_TO_1970)]}}
-
-
-def _by_segment(
-    zone_segments: Sequence[Segment], render: Callable[[int, Segment], Expression], first: int = 0
-) -> Expression:
-    """An expression that is `render(place, segment)` in each segment: a binary tree of tests."""
-    if len(zone_segments) == 1:
-        return render(first, zone_segments[0])
-    half = len(zone_segments) // 2
-    split = Int64(microseconds(zone_segments[half].since))
-    early = _by_segment(zone_segments[:half], render, first)
-    late = _by_segment(zone_segments[half:], render, first + half)
-    return {"$cond": [{"$lt": [_TIME, split]}, early, late]}

@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
-from pymongo.collection import Collection
+from pymongo.command_cursor import CommandCursor
 from pymongo.errors import ExecutionTimeout, OperationFailure
 
-from backdrop.domain.period import Segment, segments
-from backdrop.domain.period_key import (
-    MANY_YEARS,
-    NO_OFFSET,
-    instant,
-    segments_of_years,
-)
-from backdrop.domain.query import Equals, Query, Reduction
+from backdrop.domain.period import Segment
+from backdrop.domain.period_key import NO_OFFSET, instant, offsets
+from backdrop.domain.query import Equals, Query
 from backdrop.domain.shape import Groups
 from backdrop.domain.values import ID, TIMESTAMP, Record
+from backdrop.storage.mongodb.connection import Records as Database
 from backdrop.storage.mongodb.connection import Session, is_too_large_a_group
-from backdrop.storage.mongodb.documents import Document, to_record
+from backdrop.storage.mongodb.documents import SEQUENCE, Document, to_records, to_version
 from backdrop.storage.mongodb.groups import short_sums, to_groups
 from backdrop.storage.mongodb.pipeline import (
     Pipeline,
+    Place,
     Sums,
     select_fields,
     select_groups,
-    select_records,
+    select_latest,
+    select_nth_latest,
     select_set,
+    select_sorted,
     select_stored,
+    select_timed,
+    select_untimed,
     select_years,
+    ways_to_sum,
 )
+from backdrop.storage.mongodb.tally import Known
 from backdrop.storage.port import RECORDS_A_PAGE, query_too_slow, too_many_rows
 
 _NARROW = 0.25
@@ -43,50 +46,38 @@ _NARROW = 0.25
 Ends = tuple[datetime, datetime] | None
 
 
-@contextmanager
-def within(seconds: float | None) -> Iterator[float | None]:
-    """Until when the server may work, in monotonic seconds. Raises QueryTooSlow if it stopped."""
-    try:
-        yield None if seconds is None else time.monotonic() + seconds
-    except ExecutionTimeout:
-        if seconds is None:
-            raise
-        raise query_too_slow(seconds) from None
-
-
 class Snapshot:
-    """One bucket's collection, read in a session of one moment.
+    """One bucket's collection, read in a session of one moment. `found` is the bucket's document.
 
-    `with_floats` remembers, from one reading of the bucket to the next, the fields whose plain sums
-    were not enough: it saves the attempt. `until`, in monotonic seconds, is when the server ends
-    its work; but for records that come as they are read, since it counts their pages as one work.
+    Raises QueryTooSlow where the server works longer than `most_seconds`: on groups, on each page
+    of records, or on all pages of those that it has to sort, which it counts as one work.
     """
 
     def __init__(
         self,
-        shelf: Collection[Document],
+        database: Database,
+        found: Document,
         session: Session,
-        with_floats: set[str],
         *,
-        until: float | None = None,
+        most_seconds: float | None = None,
     ) -> None:
-        self._shelf = shelf
+        self.version = to_version(found)
+        self._shelf = database[found["collection"]]
+        self._known = Known.of(found)
         self._session = session
-        self._with_floats = with_floats
-        self._until = until
+        self._most_seconds = most_seconds
+        self._begin()
 
     def pages(self, query: Query) -> Iterator[Sequence[Record]]:
         """The records of a raw query."""
-        left = query.limit
-        is_bounded = query.limit is not None or query.sort is not None
-        for pipeline in select_records(query):
-            for page in self._pages(pipeline, left, is_bounded=is_bounded):
-                yield page
-                left = None if left is None else left - len(page)
+        for page in self._documents(query):
+            yield to_records(page)
+            self._begin()
 
     def stored(self) -> Iterator[Sequence[Record]]:
         """All records in the order in which they were stored."""
-        return self._pages(select_stored(), None, is_bounded=False)
+        for page in self._batches(select_stored(), is_bounded=False):
+            yield to_records(page)
 
     def fields(self, query: Query) -> list[str]:
         """The fields that the matching records have."""
@@ -100,47 +91,116 @@ class Snapshot:
     def groups(self, query: Query, most_rows: int) -> Groups:
         ends = self._ends() if query.period or query.start or query.end else None
         natural = _reads_most(query, ends)
-        offsets = self._offsets(query, ends)
+        segments = self._offsets(query, ends)
 
         def rows_of(sums: Sums, *, with_sets: bool) -> list[Document]:
             pipeline = select_groups(
-                query, offsets, most_rows=most_rows, sums=sums, with_sets=with_sets
+                query,
+                segments,
+                most_rows=most_rows,
+                sums=sums,
+                with_sets=with_sets,
+                known=self._known,
             )
-            return list(self._run(pipeline, natural=natural))
+            return self._run(pipeline, natural=natural)
 
-        sums: Sums = "plain" if self._with_floats.isdisjoint(_reduced(query, "sum")) else "split"
+        ways = iter(ways_to_sum(query, self._known))
+        sums = next(ways)
         apart: list[str] = []  # the fields whose sets come as rows of their own
         while True:
             try:
                 rows = rows_of(sums, with_sets=not apart)
             except OperationFailure as error:
-                sets = _reduced(query, "set")
+                sets = [field for field, reduction in query.reductions if reduction == "set"]
                 if apart or not sets or not is_too_large_a_group(error):
                     raise
                 apart = sets
                 continue
             if len(rows) > most_rows:
                 raise too_many_rows(most_rows)
-            short = short_sums(query, rows)
-            if not short or sums == "exact":
+            dearer = next(ways, None) if short_sums(query, rows) else None
+            if dearer is None:
                 break
-            self._with_floats.update(short)
-            sums = "split" if sums == "plain" else "exact"
+            sums = dearer
         found = {
-            field: self._run(select_set(query, field, offsets), natural=natural) for field in apart
+            field: self._run(select_set(query, field, segments), natural=natural) for field in apart
         }
-        return to_groups(query, rows, offsets, found)
+        groups = to_groups(query, rows, segments, found)
+        return dataclasses.replace(groups, version=self.version)
 
-    def _pages(
-        self, pipeline: Pipeline, left: int | None, *, is_bounded: bool
-    ) -> Iterator[Sequence[Record]]:
-        rows = islice(map(to_record, self._run(pipeline, is_bounded=is_bounded)), left)
-        while page := list(islice(rows, RECORDS_A_PAGE)):
+    def _documents(self, query: Query) -> Iterator[list[Document]]:
+        """What `pages` gives, as it is stored."""
+        by = query.sort
+        if by is not None and by.key != TIMESTAMP:
+            yield from self._batches(select_sorted(query, by))
+            return
+        left = query.limit
+        backwards = by is not None and by.descending
+        for page in self._latest(query) if backwards else self._paged(select_timed, query, left):
+            yield page
+            left = None if left is None else left - len(page)
+        if query.start is None and query.end is None and left != 0:
+            yield from self._paged(select_untimed, query, left)
+
+    def _paged(
+        self, select: Callable[..., Pipeline], query: Query, left: int | None
+    ) -> Iterator[list[Document]]:
+        """Pages that are asked for one by one, each from where the one before ended."""
+        after: Place | None = None
+        while left != 0:
+            most = RECORDS_A_PAGE if left is None else min(RECORDS_A_PAGE, left)
+            page = self._run(select(query, most=most, after=after))
+            if page:
+                after = page[-1].get(TIMESTAMP), page[-1][SEQUENCE]
+                yield page
+            if len(page) < most:
+                return
+            left = None if left is None else left - most
+
+    def _latest(self, query: Query) -> Iterator[list[Document]]:
+        """Records with a time, the latest first.
+
+        Ties stand as they were stored, which no index has for times that go back. So the server
+        sorts: from the last time that is wanted on, where a limit says which, or all of them.
+        """
+        since: int | None = None
+        if query.limit is not None:
+            last = self._run(select_nth_latest(query, query.limit))
+            since = last[0][TIMESTAMP] if last else None
+        return self._batches(select_latest(query, since))
+
+    def _begin(self) -> None:
+        """From now on the server may work for as long as it may."""
+        bound = self._most_seconds
+        self._until = None if bound is None else time.monotonic() + bound
+
+    def _run(self, pipeline: Pipeline, *, natural: bool = False) -> list[Document]:
+        with self._within():
+            return self._cursor(pipeline, natural=natural).to_list()
+
+    def _batches(self, pipeline: Pipeline, *, is_bounded: bool = True) -> Iterator[list[Document]]:
+        with self._within():
+            cursor = self._cursor(pipeline, is_bounded=is_bounded)
+        while True:
+            with self._within():
+                page = cursor.to_list(RECORDS_A_PAGE)
+            if not page:
+                return
             yield page
 
-    def _run(
+    @contextmanager
+    def _within(self) -> Iterator[None]:
+        """Raises QueryTooSlow where the server stopped."""
+        try:
+            yield
+        except ExecutionTimeout:
+            if self._most_seconds is None:
+                raise
+            raise query_too_slow(self._most_seconds) from None
+
+    def _cursor(
         self, pipeline: Pipeline, *, natural: bool = False, is_bounded: bool = True
-    ) -> Iterator[Document]:
+    ) -> CommandCursor[Document]:
         options: dict[str, Any] = {"hint": {"$natural": 1}} if natural else {}
         if is_bounded and self._until is not None:
             options["maxTimeMS"] = max(1, int((self._until - time.monotonic()) * 1_000))
@@ -168,20 +228,11 @@ class Snapshot:
         """The offsets of the query's zone over the times that occur in the bucket and the range."""
         if query.period is None or query.period.zone.key == "UTC" or ends is None:
             return NO_OFFSET
-        first, last = ends
-        if query.start is not None:
-            first = min(max(first, query.start), last)
-        if query.end is not None:
-            last = max(min(last, query.end), first)
-        if last.year - first.year < MANY_YEARS:
-            return segments(query.period.zone, query.period.start(first), last)
-        years = sorted(int(row["_id"]) for row in self._run(select_years(query)))
-        return segments_of_years(query.period, years) or NO_OFFSET
 
+        def years() -> list[int]:
+            return sorted(int(row["_id"]) for row in self._run(select_years(query)))
 
-def _reduced(query: Query, by: Reduction) -> list[str]:
-    """The fields of which that is asked."""
-    return [field for field, reduction in query.reductions if reduction == by]
+        return offsets(query.period, query, *ends, years)
 
 
 def _reads_most(query: Query, ends: Ends) -> bool:

@@ -16,6 +16,7 @@ from backdrop.storage.mongodb.connection import Records as Database
 from backdrop.storage.mongodb.connection import Session, driver_errors
 from backdrop.storage.mongodb.documents import new_bucket, stored_value, to_documents
 from backdrop.storage.mongodb.shelves import Shelves
+from backdrop.storage.mongodb.tally import add, new_tally
 from backdrop.storage.port import Restore, refuse_too_many_fields
 
 
@@ -33,6 +34,7 @@ def restoring(
     catalogue.refuse_taken(bucket, tokens)
     name = shelves.new()
     fields: dict[str, None] = {}
+    tally = new_tally(name)
     stored = 0
 
     @driver_errors()
@@ -43,6 +45,7 @@ def restoring(
         if len(records):
             database[name].insert_many(to_documents(records, stored))
         fields.update(dict.fromkeys(records.columns))
+        add(tally, records)
         stored += len(records)
 
     yield put
@@ -54,7 +57,7 @@ def restoring(
         if before is not None:
             shelves.leave(before["collection"], session)
         document = new_bucket(bucket, number, name)
-        document |= {"records": stored, "stored": stored, "fields": list(fields)}
+        document |= {"records": stored, "stored": stored, "fields": list(fields), "tally": tally}
         document["last_written"] = stored_value(last_written)
         catalogue.buckets.insert_one(document, session=session)
         shelves.put(name, session)
