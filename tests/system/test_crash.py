@@ -33,7 +33,8 @@ class Lane:
     """One store, whose server is killed in each round, and what it has acknowledged."""
 
     def __init__(self, folder: Path, env: dict[str, str], command: str, seed: str) -> None:
-        self.folder, self.env, self.command, self.seed = folder, env, command, seed
+        self.folder, self.command, self.seed = folder, command, seed
+        self.env = env | {"BACKDROP_ADMIN_TOKEN": secrets.token_urlsafe()}
         self.chance = random.Random(seed)  # noqa: S311  moments, not secrets
         self.ledgers = {f"crash-{number}": Ledger() for number in range(BUCKETS)}
         self.tokens: dict[str, str] = {}
@@ -44,11 +45,12 @@ class Lane:
             yield server
 
     def make_buckets(self) -> None:
-        with self.server() as server:
+        headers = {"Authorization": f"Bearer {self.env['BACKDROP_ADMIN_TOKEN']}"}
+        with self.server() as server, httpx2.Client(base_url=server.url, headers=headers) as admin:
             for name in self.ledgers:
-                made = server.run("bucket", "create", name, "--raw-queries-allowed")
-                assert made.returncode == 0, made.stderr
-                self.tokens[name] = made.stdout.strip()
+                made = admin.put(f"/_buckets/{name}", json={"raw_queries_allowed": True})
+                assert made.status_code == 201, made.text
+                self.tokens[name] = made.json()["token"]
 
     def write_and_kill(self, server: Server, round_: int) -> str:
         """The bucket that was written to, up to some moment."""
@@ -145,10 +147,7 @@ def test_a_writing_process_killed_on_mongodb(tmp_path: Path) -> None:
         members.end_transactions_after(seconds=1)
         lanes = []
         for number in range(LANES["mongodb"]):
-            env = {
-                "BACKDROP_STORE": mongodb_server.database(members.url),
-                "BACKDROP_ADMIN_TOKEN": secrets.token_urlsafe(),
-            }
+            env = {"BACKDROP_STORE": mongodb_server.database(members.url)}
             lanes.append(Lane(tmp_path, env, "write", seed_of(number)))
         in_lanes(work, lanes)
 
