@@ -19,14 +19,18 @@ BACKUP_TYPE = "application/octet-stream"
 
 
 async def get_backup(request: Request, site: Site) -> Response:
-    def make() -> tuple[IO[bytes], int]:
+    def make() -> tuple[IO[bytes], int] | None:
         require_admin(request, site)
         if not isinstance(site.storage, HasSnapshots):
             raise NotFound("this store is backed up by tools of its own: see docs/operating.md")
-        return backup_file(site.storage)
+        return None if request.method == "HEAD" else backup_file(site.storage)
 
-    file, size = await run_sync(make)
-    headers = {"Content-Length": str(size), "Cache-Control": "no-store"}
+    made = await run_sync(make)
+    headers = {"Cache-Control": "no-store"}
+    if made is None:
+        return Response(headers=headers, media_type=BACKUP_TYPE)
+    file, size = made
+    headers["Content-Length"] = str(size)
     return StreamingResponse(_closing(file), headers=headers, media_type=BACKUP_TYPE)
 
 
