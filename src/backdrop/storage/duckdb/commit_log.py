@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -108,16 +109,27 @@ def read_commit_log(path: Path) -> CommitLog | None:
     return CommitLog(decompress(base.header), commits)
 
 
-def write_commit_log(path: Path, header: bytes, commit: Commit) -> None:
-    """Put a file with that base in the place of the one there is, in one step, and durably."""
+def write_commit_log(path: Path, header: bytes, commit: Commit, owner: os.stat_result) -> None:
+    """Put a file with that base in the place of the one there is, in one step, and durably.
+
+    It is the `owner`'s, that of the store's file, if that can be: root may have run the command.
+    """
     new = path.with_name(f"{path.name}.new")
     line = _line(Base(compress(header), commit))
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    new.unlink(missing_ok=True)  # one that was left may be somebody else's
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb") as file:  # noqa: PTH123  a Path can't give the mode
+        with suppress(OSError):
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
         file.write(line)
         file.flush()
         os.fsync(descriptor)
     new.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)  # before the file is marked as one that has a commit log
+    finally:
+        os.close(folder)
 
 
 def append_commit(descriptor: int, commit: Commit) -> None:

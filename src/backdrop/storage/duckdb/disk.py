@@ -19,7 +19,7 @@ import duckdb
 
 from backdrop.errors import StorageFull, StorageUnavailable
 from backdrop.storage.duckdb.commit_log import wal_of
-from backdrop.storage.duckdb.opening import not_answering
+from backdrop.storage.duckdb.opening import not_answering, wording
 
 Say = Callable[[str], None]
 """Tells the people who look after the server."""
@@ -28,14 +28,32 @@ _FULL = re.compile(
     "|".join(os.strerror(one) for one in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)), re.IGNORECASE
 )
 _WRITE_FAILED = re.compile(r"Could not (write|truncate) ")
-says_not_synced = re.compile(r"fsync", re.IGNORECASE).search
+_NOT_SYNCED = re.compile("Could not fsync file|fsync failed!")
+
+
+class NotSynced(StorageUnavailable):
+    """An fsync of ours has failed."""
+
+
+def sync(descriptor: int, path: Path) -> None:
+    """Have what was written to the file on the disk. Raises NotSynced."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        raise NotSynced(f"the disk did not confirm what was written to {path}") from error
+
+
+def says_not_synced(error: duckdb.Error) -> bool:
+    """Whether it is that of an fsync."""
+    is_of_disk = isinstance(error, duckdb.IOException | duckdb.FatalException)
+    return is_of_disk and _NOT_SYNCED.search(wording(error)) is not None
 
 
 def unavailable(error: duckdb.Error) -> StorageUnavailable:
     """The error as the engine raises it."""
-    if _FULL.search(str(error)):
+    if _FULL.search(wording(error)):
         return StorageFull("the store's disk is full: nothing was stored, and reading goes on")
-    if _WRITE_FAILED.search(str(error)):
+    if _WRITE_FAILED.search(wording(error)):
         return StorageFull(
             "the store's disk refuses to write: nothing was stored", code="storage_write_failed"
         )
@@ -59,9 +77,10 @@ def driver_error(error: BaseException) -> duckdb.Error | None:
     return next((e for e in (error, error.__cause__) if isinstance(e, duckdb.Error)), None)
 
 
-def end_if_not_synced(error: duckdb.Error, path: Path, say: Say) -> None:
-    """End the process where the error is that of an fsync."""
-    if says_not_synced(str(error)):
+def end_if_not_synced(error: BaseException, path: Path, say: Say) -> None:
+    """End the process where the error is that of an fsync, or was raised for one."""
+    cause = driver_error(error)
+    if isinstance(error, NotSynced) or (cause is not None and says_not_synced(cause)):
         _end(path, say)
 
 
@@ -81,20 +100,3 @@ def wal_size(path: Path) -> int:
         return wal_of(path).stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def cut_wal(path: Path, size: int, say: Say) -> None:
-    """Take from the log of a file that is not open what is past the size.
-
-    Raises StorageUnavailable where the disk does not let it.
-    """
-    try:
-        with wal_of(path).open("r+b") as log:
-            log.truncate(size)
-            try:
-                os.fsync(log.fileno())
-            except OSError:
-                _end(path, say)
-    except OSError as error:
-        message = f"can't cut {wal_of(path)}: {error.strerror}"
-        raise StorageFull(message, code="storage_write_failed") from error

@@ -11,7 +11,8 @@ from pathlib import Path
 import duckdb
 
 from backdrop.errors import StorageUnavailable
-from backdrop.storage.duckdb.disk import Say, cut_wal, driver_error, end_if_not_synced, wal_size
+from backdrop.storage.duckdb.disk import Say, driver_error, end_if_not_synced, wal_size
+from backdrop.storage.duckdb.guard import WalEnd
 from backdrop.storage.duckdb.opened import OpenFile
 from backdrop.storage.duckdb.opening import Room
 from backdrop.storage.duckdb.state import State
@@ -50,9 +51,10 @@ class StoreFile:
         on_open(self.open.state)
         self._is_settled = threading.Event()
         self._is_settled.set()
-        self._wal = 0
-        """Of the write-ahead log, the size before the transaction that is open."""
-        self._cut_wal_to: int | None = None
+        self._before: WalEnd | None = None
+        """Where the WAL ended before the transaction that is open; None where none began."""
+        self._left_over: WalEnd | None = None
+        """Where it ended before one that was refused, and has left something in it."""
         # What another process left is taken in soon, by new writes:
         self._most_in_wal = 0 if wal_size(path) else _MOST_IN_WAL
         self._next_checkpoint = 0.0
@@ -67,9 +69,10 @@ class StoreFile:
 
     def prepare(self) -> OpenFile:
         """What a transaction that begins now works on. Raises where there is none."""
+        self._before = None
         if self.open.is_closed:
             self._open_again()
-        self._wal = wal_size(self._path)
+        self._before = self.open.guard.wal_end()
         return self.open
 
     def recover(self, error: BaseException) -> bool:
@@ -83,8 +86,9 @@ class StoreFile:
             return True
         end_if_not_synced(cause, self._path, self._say)
         is_unusable = isinstance(cause, duckdb.FatalException)
-        if not is_unusable and wal_size(self._path) != self._wal:
-            is_unusable, self._cut_wal_to = True, self._wal
+        before = self._before
+        if not is_unusable and before is not None and wal_size(self._path) != before.size:
+            is_unusable, self._left_over = True, before
         if is_unusable:
             self._recover_from(cause)
         return not isinstance(error, StorageUnavailable)
@@ -114,7 +118,8 @@ class StoreFile:
 
     def _recover_from(self, error: duckdb.Error) -> None:
         """Open the file again; where that can't be now, the next who writes tries again."""
-        self._say(f"Opening {self._path} again: {str(error).splitlines()[0]}")
+        with suppress(OSError):  # nobody can be told
+            self._say(f"Opening {self._path} again: {str(error).splitlines()[0]}")
         with suppress(StorageUnavailable, duckdb.Error):
             self._open_again()
 
@@ -123,10 +128,11 @@ class StoreFile:
         try:
             if not self.open.close(patience=_LONGEST_READING):
                 raise StorageUnavailable("the store does not answer")
-            if self._cut_wal_to is not None:
-                cut_wal(self._path, self._cut_wal_to, self._say)
-                self._cut_wal_to = None
-            self.open = OpenFile(self._path, self._room, self._report)
+            self.open = OpenFile(self._path, self._room, self._report, self._left_over)
+            self._left_over = None
             self._on_open(self.open.state)
+        except StorageUnavailable as error:
+            end_if_not_synced(error, self._path, self._say)
+            raise
         finally:
             self._is_settled.set()

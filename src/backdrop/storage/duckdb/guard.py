@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from zlib import crc32
 
 import duckdb
 
+from backdrop.errors import StorageUnavailable
 from backdrop.storage.duckdb.commit_log import (
     HEADER_BYTES,
     Commit,
@@ -22,26 +24,37 @@ from backdrop.storage.duckdb.commit_log import (
     wal_of,
     write_commit_log,
 )
-from backdrop.storage.duckdb.disk import says_not_synced
+from backdrop.storage.duckdb.disk import sync
 from backdrop.storage.duckdb.opening import (
     Damaged,
     Room,
+    breaks_at,
     damaged,
     open_file,
     refuse_if_held,
-    says_damaged,
 )
 from backdrop.storage.duckdb.state import State
 from backdrop.storage.port import Report
 
 
+@dataclass(frozen=True, slots=True)
+class WalEnd:
+    """Where a WAL ended while the file had that header: what was acknowledged is before it."""
+
+    header: bytes
+    size: int
+
+
 class Guard:
     """Stands before one file from its opening to its closing.
 
-    Raises Damaged where what was acknowledged is not there, before DuckDB sees it.
+    `left_over` is where the WAL ended before a write that was refused, and has left a part there.
+    Raises Damaged where what was acknowledged is not there, before DuckDB sees it, and OSError.
     """
 
-    def __init__(self, path: Path, room: Room, report: Report) -> None:
+    def __init__(
+        self, path: Path, room: Room, report: Report, left_over: WalEnd | None = None
+    ) -> None:
         self._path, self._room, self._report = path, room, report
         self._log_path, self._wal = commit_log_of(path), wal_of(path)
         self._file = self._log = -1
@@ -52,14 +65,16 @@ class Guard:
             self._take_file()
             self._known = read_commit_log(self._log_path)
             self._check()
+            if left_over is not None:
+                self._cut_off(left_over)
         except BaseException:
             self.release()
             raise
 
     def open(self) -> duckdb.DuckDBPyConnection:
-        """The file's connection. What was never acknowledged does not stand in the way of it:
+        """The file's connection. What is not known to be acknowledged does not stand in its way:
 
-        a WAL that breaks past its last acknowledged byte is cut there, and the rest kept aside.
+        a WAL that breaks past those bytes is cut where it breaks, and the rest kept aside.
         """
         try:
             connection = self._connected()
@@ -67,32 +82,52 @@ class Guard:
             self.release()
             raise
         if self._file < 0:
-            self._take_file()
+            try:
+                self._take_file()
+            except BaseException:
+                connection.close()
+                self.release()
+                raise
         return connection
 
-    def begin(self, connection: duckdb.DuckDBPyConnection, state: State) -> None:
-        """The store is open, and holds what `state` says: note it, and mark the file as open."""
+    def begin(
+        self, connection: duckdb.DuckDBPyConnection, state: State, *, is_writing: bool
+    ) -> None:
+        """The store is open, and holds what `state` says: note it, and mark the file as open.
+
+        All that it holds is on the disk from now on, as it may be told to who asks. Where the disk
+        refuses, duckdb.Error is raised: then open it again without writing. What the commit log
+        says goes on to be true, and is all that is known until the next commit.
+        """
         known, self._known = self._known, None
         if known is not None and state.version < known.version:
             raise damaged(self._path, "it is older than its commit log")
-        if not connection.execute("SELECT * FROM opened").fetchall():
-            self._mark(connection)
-        # What the WAL holds past its acknowledged bytes DuckDB may cut off with the next commit.
-        self._is_behind = self._wal.exists()
+        # What follows the acknowledged bytes a killed process may not have synced; and how much of
+        # it DuckDB has replayed, nobody but DuckDB knows, which cuts off the rest when it commits.
+        has_more = self._size() > self._acknowledged
+        if not is_writing:
+            self._is_behind = True
+            if has_more:
+                self._sync_wal()
+            return
+        was_marked = bool(connection.execute("SELECT * FROM opened").fetchall())
+        if has_more or not was_marked:
+            connection.execute("INSERT INTO opened VALUES ($1)", [datetime.now(UTC)])
         try:
-            self._rebase(state, self._acknowledged)
+            self._rebase(state)
+            if not was_marked:
+                connection.execute(
+                    "CHECKPOINT"
+                )  # the file itself has the mark, should it be copied
+                self._rebase(state)
         except OSError:  # a disk that is full: what the log says so far goes on to be true
             self._is_behind = True
+            if not self._log_path.exists():  # marked, and alone, it would be taken for a copy
+                connection.execute("DELETE FROM opened")
 
-    def _mark(self, connection: duckdb.DuckDBPyConnection) -> None:
-        try:
-            connection.execute("INSERT INTO opened VALUES ($1)", [datetime.now(UTC)])
-            connection.execute("CHECKPOINT")  # the mark is in the file itself, should it be copied
-        except duckdb.Error as error:
-            is_fatal = isinstance(error, duckdb.FatalException)  # a checkpoint that failed
-            if is_fatal or says_damaged(str(error)) or says_not_synced(str(error)):
-                raise
-            # A disk that refuses keeps nobody from reading; a lone copy would not be told as one.
+    def wal_end(self) -> WalEnd:
+        """Where the WAL ends now. Raises OSError."""
+        return WalEnd(os.pread(self._file, HEADER_BYTES, 0), self._size())
 
     def note(self, before: State, state: State) -> None:
         """A commit was made, which led to `state`: from now on it must be found.
@@ -142,14 +177,23 @@ class Guard:
         """
         try:
             self._file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            return  # there is none, or DuckDB will say why it can't be opened
+        except FileNotFoundError:
+            return
         try:
             _lock(self._file)
-        except OSError:
+        except BlockingIOError:
             refuse_if_held(self._path)
-            _lock(self._file)  # it was just let go of
+            self._take_lock()
         self._header = os.pread(self._file, HEADER_BYTES, 0)
+
+    def _take_lock(self) -> None:
+        try:
+            _lock(self._file)
+        except BlockingIOError as error:
+            raise StorageUnavailable(
+                f"can't open {self._path}: another process reads it: stop that one, or choose "
+                "another file"
+            ) from error
 
     def _check(self) -> None:
         """Raise Damaged where the file or its WAL is not what the commit log says."""
@@ -184,18 +228,32 @@ class Guard:
             )
         self._acknowledged = known.end
 
+    def _cut_off(self, left_over: WalEnd) -> None:
+        """Take from the WAL what a write that was refused has left, if it is still that WAL."""
+        at = left_over.size
+        if self._header != left_over.header or not self._acknowledged <= at < self._size():
+            return
+        kept, size = cut(self._wal, at)
+        self._report(f"{self._wal.name} had a part of a write that was refused", kept, size)
+
     def _connected(self) -> duckdb.DuckDBPyConnection:
         known = self._known
         try:
             connection = open_file(self._path, self._room)
-        except Damaged:
-            if known is None or self._header != known.header or not self._wal.exists():
+        except Damaged as error:
+            cause = error.__cause__
+            at = breaks_at(cause) if isinstance(cause, duckdb.Error) else None
+            if known is None or self._header != known.header or at is None:
                 raise
-            if self._wal.stat().st_size <= known.end:
+            if not known.end <= at < self._size():
                 raise
-            kept, size = cut(self._wal, known.end)
+            self._take_lock()
+            kept, size = cut(self._wal, at)
             self._report(
-                f"{self._wal.name} broke off in a write that was not acknowledged", kept, size
+                f"{self._wal.name} breaks off at byte {at:,}, past the {known.end:,} that are "
+                "known to be acknowledged",
+                kept,
+                size,
             )
             connection = open_file(self._path, self._room)
         if known is None and not self._wal.exists():
@@ -232,17 +290,21 @@ class Guard:
         except FileNotFoundError:
             return b""
 
+    def _sync_wal(self) -> None:
+        with self._wal.open("rb+") as wal:
+            sync(wal.fileno(), self._wal)
+
     def _append(self, part: bytes, version: int, records: dict[str, int | None]) -> None:
         end = self._end + len(part)
         append_commit(self._log, Commit(self._end, end, crc32(part), version, records))
         self._end = end
 
-    def _rebase(self, state: State, end: int | None = None) -> None:
-        """Begin the commit log anew, with the store as it is now, and the WAL up to `end`."""
-        header, wal = os.pread(self._file, HEADER_BYTES, 0), self._wal_from(0)[:end]
+    def _rebase(self, state: State) -> None:
+        """Begin the commit log anew, with the store as it is now."""
+        header, wal = os.pread(self._file, HEADER_BYTES, 0), self._wal_from(0)
         records: dict[str, int | None] = {name: t.records for name, t in state.tables.items()}
         commit = Commit(0, len(wal), crc32(wal), _version(state), records)
-        write_commit_log(self._log_path, header, commit)
+        write_commit_log(self._log_path, header, commit, os.fstat(self._file))
         if self._log >= 0:
             os.close(self._log)
         self._log = os.open(self._log_path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
@@ -255,15 +317,23 @@ def _lock(descriptor: int) -> None:
 
 
 def cut(wal: Path, at: int) -> tuple[Path, int]:
-    """Cut a WAL at that byte; where what came after it is kept from now on, and its bytes."""
+    """Cut a WAL at that byte; where what came after it is kept from now on, and its bytes.
+
+    Raises OSError, and then has changed nothing; or NotSynced.
+    """
     with wal.open("rb+") as file:
         file.seek(at)
         rest = file.read()
         kept = new_name(wal, f"cut-at-{at}")
-        kept.touch(0o600)
-        kept.write_bytes(rest)
-        file.truncate(at)
-        os.fsync(file.fileno())
+        try:
+            kept.touch(0o600)
+            kept.write_bytes(rest)
+            file.truncate(at)
+        except OSError:
+            with contextlib.suppress(OSError):
+                kept.unlink(missing_ok=True)
+            raise
+        sync(file.fileno(), wal)
     if at == 0:
         wal.unlink()
     return kept, len(rest)

@@ -12,7 +12,7 @@ import duckdb
 from backdrop.errors import StorageUnavailable
 from backdrop.storage.duckdb.disk import says_not_synced
 from backdrop.storage.duckdb.done import DoneWrites
-from backdrop.storage.duckdb.guard import Guard
+from backdrop.storage.duckdb.guard import Guard, WalEnd
 from backdrop.storage.duckdb.known_ids import IdsByTable
 from backdrop.storage.duckdb.opening import Room, refusal
 from backdrop.storage.duckdb.state import State, read_state
@@ -22,34 +22,40 @@ from backdrop.storage.port import Report
 class OpenFile:
     """The writer's connection, a cursor for whoever reads, and what the file held when opened.
 
+    `left_over` is where its WAL ended before a write that was refused, and has left a part there.
     Raises StorageUnavailable where it can't be opened, with the reason in its message.
     """
 
-    def __init__(self, path: Path, room: Room, report: Report) -> None:
+    def __init__(
+        self, path: Path, room: Room, report: Report, left_over: WalEnd | None = None
+    ) -> None:
         try:
             try:
-                self._open(path, room, report)
-            except duckdb.FatalException as error:
-                if says_not_synced(str(error)):
+                self._open(Guard(path, room, report, left_over), is_writing=True)
+            except duckdb.Error as error:
+                if says_not_synced(error):
                     raise
-                # There was no room to mark the file as open: it is marked in the log.
-                self._open(path, room, report)
+                # A disk that refuses keeps nobody from reading.
+                self._open(Guard(path, room, report, left_over), is_writing=False)
         except duckdb.Error as error:
             raise refusal(path, error) from error
-        self.ids = IdsByTable(self.connection, self.state.tables.values())
+        except OSError as error:
+            at = error.filename or path
+            raise StorageUnavailable(f"can't open {at}: {error.strerror or error}") from error
         self.is_closed = False
         self._changed = threading.Condition()
         self._idle: list[duckdb.DuckDBPyConnection] = []
         self._in_use = 0
 
-    def _open(self, path: Path, room: Room, report: Report) -> None:
-        self.guard = Guard(path, room, report)
-        self.connection = self.guard.open()
+    def _open(self, guard: Guard, *, is_writing: bool) -> None:
+        self.guard = guard
+        self.connection = guard.open()
         try:
             self.state = read_state(self.connection)
             self.done = DoneWrites(self.connection)
-            self.guard.begin(self.connection, self.state)
-        except (duckdb.Error, StorageUnavailable):
+            guard.begin(self.connection, self.state, is_writing=is_writing)
+            self.ids = IdsByTable(self.connection, self.state.tables.values())
+        except BaseException:
             with suppress(duckdb.Error):
                 self.connection.close()
             self.guard.release()

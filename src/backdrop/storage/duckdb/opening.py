@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,19 +76,39 @@ def damaged(path: Path, what: str) -> Damaged:
     )
 
 
-_is_no_damage = re.compile(
-    "|".join(["Cannot open file", os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)])
-).search
+def wording(error: duckdb.Error) -> str:
+    """What DuckDB says, without what it quotes: paths may hold any word."""
+    return re.sub('"[^"]*"', '""', str(error))
+
+
+_DAMAGED = re.compile(
+    "Corrupt|checksum|Could not read enough bytes|not a valid DuckDB database file"
+    "|Failed to deserialize|Failure while replaying"
+)
+_REFUSED = re.compile(
+    "Cannot open file|Could not (set lock on|read from|write|write to|truncate|fsync) file"
+    "|fsync failed|Out of Memory"
+)
+"""Words of a machine that refuses, also while a WAL is replayed, whatever is in the file."""
+
+
+def says_damaged(error: duckdb.Error) -> bool:
+    """Whether it is about what the file or its WAL holds."""
+    words = wording(error)
+    return not _REFUSED.search(words) and _DAMAGED.search(words) is not None
+
+
+def breaks_at(error: duckdb.Error) -> int | None:
+    """The byte of the WAL from which on DuckDB can't read it, where it says so."""
+    found = re.search(r"Corrupt.* WAL file: entry .*at byte position (\d+)", wording(error))
+    return int(found[1]) if found else None
 
 
 def not_answering(error: duckdb.Error) -> StorageUnavailable:
     """What to say, to anyone, of a store that was open and failed."""
-    if says_damaged(str(error)):
+    if says_damaged(error):
         return Damaged("the store's file is damaged: stop the server, and run `backdrop repair`")
     return StorageUnavailable("the store does not answer")
-
-
-says_damaged = re.compile("Corrupt|checksum|Could not read enough bytes").search
 
 
 def refuse_if_held(path: Path) -> None:
@@ -110,9 +128,9 @@ def refusal(path: Path, error: duckdb.Error) -> StorageUnavailable:
             f"can't open {path}: the process {holder[1]} has it open, and only one can: stop that "
             "one, or choose another file"
         )
-    if _is_no_damage(reason):
-        return StorageUnavailable(f"can't open {path}: {reason}")
-    return damaged(path, reason)
+    if says_damaged(error):
+        return damaged(path, reason)
+    return StorageUnavailable(f"can't open {path}: {reason}")
 
 
 def _set_up(connection: duckdb.DuckDBPyConnection, room: Room) -> None:

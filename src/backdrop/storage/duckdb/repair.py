@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +26,7 @@ from backdrop.storage.duckdb.commit_log import (
 )
 from backdrop.storage.duckdb.engine import DuckDBStorage
 from backdrop.storage.duckdb.guard import cut, new_name
-from backdrop.storage.duckdb.opening import Damaged, Room, open_file, refuse_if_held
+from backdrop.storage.duckdb.opening import Damaged, Room, breaks_at, open_file, refuse_if_held
 from backdrop.storage.repaired import BeyondRepair, Repair, Saved
 
 
@@ -128,12 +127,10 @@ def _opened(path: Path, found: Repair, had: Mapping[str, int]) -> duckdb.DuckDBP
             reason = str(error)
             if not wal.exists() or "WAL" not in reason:
                 raise _beyond_repair(path, reason, had) from error
-            at = re.search(r"entry at byte position (\d+)", reason)
-            if at is not None and 0 < int(at[1]) < wal.stat().st_size:
-                kept, size = cut(wal, int(at[1]))
-                found.done.append(
-                    f"cut {wal.name} at byte {at[1]}: {size:,} bytes are in {kept.name}"
-                )
+            at = breaks_at(error)
+            if at is not None and 0 < at < wal.stat().st_size:
+                kept, size = cut(wal, at)
+                found.done.append(f"cut {wal.name} at byte {at}: {size:,} bytes are in {kept.name}")
             else:
                 kept = new_name(wal, "set-aside")
                 wal.rename(kept)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
@@ -47,7 +48,8 @@ class Writer:
         recover: Callable[[BaseException], bool],
         rest: Callable[[], None],
     ) -> None:
-        """Both are called in the writer's thread, and raise nothing.
+        """Both are called in the writer's thread, and should raise nothing: if one does, it is
+        printed, and the thread goes on, since nobody would be answered without it.
 
         `recover`, after a transaction failed: whether it has surely changed nothing. `rest`, when
         all those that waited have their answers.
@@ -101,13 +103,13 @@ class Writer:
             open_ = len(jobs) == len(waiting)
             if jobs:
                 self._finish(jobs)
-                self._rest()
+                _survived(self._rest)
 
     def _finish(self, jobs: Sequence[_Job]) -> None:
         try:
             outcomes = self._attempt(jobs)
         except BaseException as error:  # noqa: BLE001  whatever it is, the one who waits is told
-            changed_nothing = self._recover(error)
+            changed_nothing = _survived(self._recover, error) or False
             for job in jobs:
                 if len(jobs) > 1 and changed_nothing:
                     self._finish([job])
@@ -139,3 +141,14 @@ class Writer:
             transaction.rollback()
             raise
         return outcomes
+
+
+def _survived(call: Callable[..., T], *args: object) -> T | None:
+    """What it returned; None where it raised, which is printed like the end of a thread."""
+    try:
+        return call(*args)
+    except Exception as error:  # noqa: BLE001  whatever it is
+        told = (type(error), error, error.__traceback__, threading.current_thread())
+        with suppress(Exception):
+            threading.excepthook(threading.ExceptHookArgs(told))
+        return None
