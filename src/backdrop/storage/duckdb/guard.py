@@ -157,7 +157,7 @@ class Guard:
         if self._file < 0:
             return
         with contextlib.suppress(OSError):  # another process has it: the log is that one's
-            _lock(self._file)
+            lock(self._file)
             if not self._wal.exists():
                 self._rebase(state)
         self.release()
@@ -180,7 +180,7 @@ class Guard:
         except FileNotFoundError:
             return
         try:
-            _lock(self._file)
+            lock(self._file)
         except BlockingIOError:
             refuse_if_held(self._path)
             self._take_lock()
@@ -188,7 +188,7 @@ class Guard:
 
     def _take_lock(self) -> None:
         try:
-            _lock(self._file)
+            lock(self._file)
         except BlockingIOError as error:
             raise StorageUnavailable(
                 f"can't open {self._path}: another process reads it: stop that one, or choose "
@@ -311,7 +311,7 @@ class Guard:
         self._header, self._end = header, len(wal)
 
 
-def _lock(descriptor: int) -> None:
+def lock(descriptor: int) -> None:
     """Raise OSError where another process has the file."""
     fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

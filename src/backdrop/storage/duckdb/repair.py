@@ -25,8 +25,16 @@ from backdrop.storage.duckdb.commit_log import (
     wal_of,
 )
 from backdrop.storage.duckdb.engine import DuckDBStorage
-from backdrop.storage.duckdb.guard import cut, new_name
-from backdrop.storage.duckdb.opening import Damaged, Room, breaks_at, open_file, refuse_if_held
+from backdrop.storage.duckdb.guard import cut, lock, new_name
+from backdrop.storage.duckdb.opening import (
+    Damaged,
+    Room,
+    breaks_at,
+    open_file,
+    refuse_if_held,
+    says_damaged,
+    wording,
+)
 from backdrop.storage.repaired import BeyondRepair, Repair, Saved
 
 
@@ -35,28 +43,31 @@ def repair(path: Path) -> Repair:
     another process has it open."""
     if not path.is_file():
         raise StorageUnavailable(f"there is no file {path}: put back a copy of it")
-    _refuse_held(path)
     found = Repair()
-    known = read_commit_log(commit_log_of(path))
-    had = known.records() if known else {}
-    if known is not None:
-        _mend_header(path, known, found)
-        _mend_wal(path, known, found)
-    with contextlib.closing(_opened(path, found, had)) as connection:
-        tables = _tables(connection)
-        records = _records_tables(connection, path, had)
-        broken = [name for name in tables if not _is_readable(connection, name)]
-        salvaged = _salvage(path, connection, tables, broken) if broken else None
-    if salvaged is not None:
-        _put_in_place(salvaged, path, found)
-        buckets = {table for table, _ in records.values()}
-        found.lost += [f"some of the table {name}" for name in broken if name not in buckets]
-    with contextlib.closing(open_file(path, Room())) as connection:
-        if known is None and connection.execute("SELECT * FROM opened").fetchall():
-            found.done.append("took the file as it is: nobody knows what its WAL should hold")
-        counts = {name: _count(connection, table) for name, (table, _) in records.items()}
-        _correct(connection, counts)
-    _take_note(path, found)
+    with contextlib.closing(_Held(path)) as file:
+        known = read_commit_log(commit_log_of(path))
+        had = known.records() if known else {}
+        if known is not None:
+            _mend_header(file, known, found)
+            _mend_wal(file, known, found)
+        with contextlib.closing(_opened(file, found, had)) as connection:
+            tables = _tables(connection)
+            records = _records_tables(connection, path, had)
+            broken = [name for name in tables if not _is_readable(connection, name)]
+            salvaged = _salvage(path, connection, tables, broken) if broken else None
+        file.lock()
+        if salvaged is not None:
+            _put_in_place(salvaged, path, found)
+            buckets = {table for table, _ in records.values()}
+            found.lost += [f"some of the table {name}" for name in broken if name not in buckets]
+    with contextlib.closing(_Held(path)) as file:  # which may be another by now
+        with contextlib.closing(open_file(path, Room())) as connection:
+            if known is None and connection.execute("SELECT * FROM opened").fetchall():
+                found.done.append("took the file as it is: nobody knows what its WAL should hold")
+            counts = {name: _count(connection, table) for name, (table, _) in records.items()}
+            _correct(connection, counts)
+        file.lock()
+        _take_note(path, found)
     if known is None:
         had = {name: records[name][1] for name in records}
     found.buckets = [
@@ -65,15 +76,49 @@ def repair(path: Path) -> Repair:
     return found
 
 
-def _refuse_held(path: Path) -> None:
-    with contextlib.suppress(Damaged):
-        refuse_if_held(path)
+class _Held:
+    """The store's file, locked: no server comes in between.
+
+    To close any other descriptor of it lets go of the lock. So DuckDB does, and it is taken again.
+    Raises StorageUnavailable where another process has it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise StorageUnavailable(f"can't open {path}: {error.strerror}") from error
+        try:
+            self.lock()
+        except BaseException:
+            self.close()
+            raise
+
+    def lock(self) -> None:
+        try:
+            lock(self._file)
+        except BlockingIOError:
+            with contextlib.suppress(Damaged):
+                refuse_if_held(self.path)
+            raise StorageUnavailable(f"another process has {self.path} open: stop it") from None
+
+    @property
+    def header(self) -> bytes:
+        return os.pread(self._file, HEADER_BYTES, 0)
+
+    def put_header(self, header: bytes) -> None:
+        os.pwrite(self._file, header, 0)
+        os.fsync(self._file)
+
+    def close(self) -> None:
+        os.close(self._file)
 
 
-def _mend_wal(path: Path, known: CommitLog, found: Repair) -> None:
+def _mend_wal(file: _Held, known: CommitLog, found: Repair) -> None:
     """Cut the WAL after the last commit that is as it was acknowledged."""
-    wal = wal_of(path)
-    if _header(path) != known.header and checkpoints(_header(path)) > checkpoints(known.header):
+    wal, header = wal_of(file.path), file.header
+    if header != known.header and checkpoints(header) > checkpoints(known.header):
         return  # what the log says of the WAL is in the file by now
     if not wal.exists():
         if known.end:
@@ -85,21 +130,21 @@ def _mend_wal(path: Path, known: CommitLog, found: Repair) -> None:
         found.done.append(f"cut {wal.name} after byte {whole:,}: {size:,} bytes are in {kept.name}")
 
 
-def _mend_header(path: Path, known: CommitLog, found: Repair) -> None:
+def _mend_header(file: _Held, known: CommitLog, found: Repair) -> None:
     """Put the header back as it was written last, where it is not one that can be used."""
-    header = _header(path)
+    header = file.header
     if header == known.header:
         return
-    if _opens(path):
+    can_be_used = _opens(file.path)
+    file.lock()
+    if can_be_used:
         if checkpoints(header) <= checkpoints(known.header):
             found.done.append("took the file as it is: it is not the one of the commit log")
         return
-    kept = new_name(path, "header")
+    kept = new_name(file.path, "header")
     kept.touch(0o600)
     kept.write_bytes(header)
-    with path.open("rb+") as file:
-        file.write(known.header)
-        os.fsync(file.fileno())
+    file.put_header(known.header)
     found.done.append(f"put the header back from the commit log: what it was is in {kept.name}")
 
 
@@ -108,25 +153,21 @@ def _opens(path: Path) -> bool:
     try:
         duckdb.connect(str(path), read_only=True).close()
     except duckdb.Error as error:
-        return "WAL" in str(error)
+        return "WAL" in wording(error)
     return True
 
 
-def _header(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(HEADER_BYTES)
-
-
-def _opened(path: Path, found: Repair, had: Mapping[str, int]) -> duckdb.DuckDBPyConnection:
+def _opened(file: _Held, found: Repair, had: Mapping[str, int]) -> duckdb.DuckDBPyConnection:
     """A connection that only reads, once the WAL holds nothing that stands in the way."""
-    wal = wal_of(path)
+    wal = wal_of(file.path)
     while True:
         try:
-            return duckdb.connect(str(path), read_only=True)
+            return duckdb.connect(str(file.path), read_only=True)
         except duckdb.Error as error:
+            file.lock()
             reason = str(error)
-            if not wal.exists() or "WAL" not in reason:
-                raise _beyond_repair(path, reason, had) from error
+            if not wal.exists() or not (says_damaged(error) and "WAL" in wording(error)):
+                raise _beyond_repair(file.path, reason, had) from error
             at = breaks_at(error)
             if at is not None and 0 < at < wal.stat().st_size:
                 kept, size = cut(wal, at)
@@ -208,9 +249,11 @@ def _salvage(
     broken: Sequence[str],
 ) -> Path:
     """A new file with all that can be read."""
-    fresh = new_name(path, "salvaged")
+    fresh, owner = new_name(path, "salvaged"), path.stat()
     with contextlib.closing(duckdb.connect(str(fresh))) as new:
         fresh.chmod(0o600)
+        with contextlib.suppress(OSError):
+            os.chown(fresh, owner.st_uid, owner.st_gid)
         for name, statement in tables.items():
             new.execute(statement)
             for select in _selects(connection, name, broken):
