@@ -29,6 +29,7 @@ _FULL = re.compile(
 )
 _WRITE_FAILED = re.compile(r"Could not (write|truncate) ")
 _NOT_SYNCED = re.compile("Could not fsync file|fsync failed!")
+_OF_DISK = (duckdb.IOException, duckdb.FatalException, duckdb.TransactionException)
 
 
 class NotSynced(StorageUnavailable):
@@ -45,8 +46,7 @@ def sync(descriptor: int, path: Path) -> None:
 
 def says_not_synced(error: duckdb.Error) -> bool:
     """Whether it is that of an fsync."""
-    is_of_disk = isinstance(error, duckdb.IOException | duckdb.FatalException)
-    return is_of_disk and _NOT_SYNCED.search(wording(error)) is not None
+    return isinstance(error, _OF_DISK) and _NOT_SYNCED.search(wording(error)) is not None
 
 
 def unavailable(error: duckdb.Error) -> StorageUnavailable:
