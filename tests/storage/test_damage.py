@@ -179,7 +179,7 @@ def test_a_write_that_broke_off_leaves_no_trace(store: Killed, tmp_path: Path) -
 def test_damage_past_what_was_acknowledged_is_cut_off(store: Killed, tmp_path: Path) -> None:
     """Where DuckDB refuses to open it: from the damage on, no earlier, and it is kept.
 
-    The commits before it may have been acknowledged, too, while the commit log could not be written.
+    The commits before it may be acknowledged, too, from when the commit log could not be written.
     """
     log = store.files[".commits"].splitlines(keepends=True)
     noted = [int(line.split(b'"end":')[1].split(b",")[0]) for line in log]

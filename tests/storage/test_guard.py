@@ -5,21 +5,19 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
-import secrets
-import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from backdrop.domain.bucket import Bucket
-from backdrop.errors import StorageUnavailable
+from backdrop.errors import StorageFull, StorageUnavailable
 from backdrop.storage.duckdb.commit_log import commit_log_of, read_commit_log, wal_of
 from backdrop.storage.duckdb.disk import says_not_synced, unavailable
 from backdrop.storage.duckdb.engine import DuckDBStorage
@@ -53,7 +51,7 @@ def path(tmp_path: Path) -> Path:
     with closing(DuckDBStorage(made)) as storage:
         storage.put_bucket(Bucket(name="things"))
     with closing(DuckDBStorage(made)) as storage:
-        rows = [{"_id": f"{number}", "text": secrets.token_hex(500)} for number in range(600)]
+        rows = [{"_id": f"{number}", "text": os.urandom(500).hex()} for number in range(600)]
         storage.save("things", batch(*rows))
         return put(tmp_path / "killed", files(made))
 
@@ -79,13 +77,11 @@ def other_process(script: str, path: Path) -> Iterator[subprocess.Popen[str]]:
 def limited(what: int, most: int) -> Iterator[None]:
     """The process may have no more: a file is too large, or one too many is open."""
     before = resource.getrlimit(what)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(what, (most, before[1]))
     try:
         yield
     finally:
         resource.setrlimit(what, before)
-        signal.signal(signal.SIGXFSZ, ignored)
 
 
 def forget_last(path: Path) -> None:
@@ -119,6 +115,28 @@ def test_while_another_has_the_file_nothing_is_cut(path: Path) -> None:
         ids = [record["_id"] for record in contents(storage)["things"]]
     assert len(ids) == 602
     assert ids[-2:] == ["acknowledged", "later"]
+
+
+def test_a_log_that_the_closing_took_in_is_not_cut(tmp_path: Path) -> None:
+    """A write leaves the log other than it was; there is room again, and closing empties it."""
+    path = tmp_path / NAME
+    with (
+        ExitStack() as limit,
+        closing(DuckDBStorage(path, say=lambda _: limit.close())) as storage,
+    ):
+        storage.put_bucket(Bucket(name="things"))
+        storage.save("things", batch({"_id": "acknowledged"}))
+        with wal_of(path).open("ab") as wal:
+            wal.write(bytes(100))
+        limit.enter_context(limited(resource.RLIMIT_FSIZE, wal_of(path).stat().st_size + 20))
+        with pytest.raises(StorageFull):
+            storage.save("things", batch({"_id": "refused", "text": os.urandom(500).hex()}))
+        for number in range(2):
+            storage.save("things", batch({"_id": f"later-{number}"}))
+        ids = [record["_id"] for record in contents(storage)["things"]]
+    assert ids == ["acknowledged", "later-0", "later-1"]
+    with closing(DuckDBStorage(path)) as storage:
+        assert [record["_id"] for record in contents(storage)["things"]] == ids
 
 
 def test_without_a_descriptor_left_every_write_is_answered(path: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.live import BACKDROP, Server, clean_environment, live_server
+from tests.live import BACKDROP, Server, clean_environment, live_server, run
 from tests.strategies import LONG
 from tests.system.faults import BROKEN, FULL, RESIZE, SYNC, WRITE, Disk, compiled
 
@@ -271,6 +271,27 @@ def test_a_disk_that_does_not_take_back_either(ledger: Ledger, disk: Disk, tmp_p
             if not failed:
                 break
         server.process.kill()
+    with serving(ledger, disk, tmp_path) as server:
+        ledger.check(server)
+
+
+def test_what_a_killed_process_did_not_sync_is_synced_first(
+    ledger: Ledger, disk: Disk, tmp_path: Path
+) -> None:
+    """Before anybody is told of it: where it can't be, there is no start."""
+    with serving(ledger, disk, tmp_path) as server:
+        ledger.make(server)
+    with serving(ledger, disk, tmp_path) as server:
+        ledger.session(server)
+        server.process.kill()
+    log = tmp_path / "backdrop.duckdb.commits"
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:-1]))
+    disk.fail(1, kinds=SYNC)
+    refused = run("serve", "--port", "0", cwd=tmp_path, env=clean_environment(**disk.env))
+    assert refused.returncode == 1
+    assert "can't open" in refused.stderr
+    assert "fsync" in refused.stderr
+    disk.heal()
     with serving(ledger, disk, tmp_path) as server:
         ledger.check(server)
 
