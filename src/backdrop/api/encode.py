@@ -196,9 +196,11 @@ class StreamedAnswer(Response):
                     error = caught
                 group.cancel_scope.cancel()
         finally:
-            with anyio.CancelScope(shield=True):
-                await run_sync(self._chunks.leave, error)
-            self.at_end()
+            try:
+                with anyio.CancelScope(shield=True):
+                    await run_sync(self._chunks.leave, error)
+            finally:
+                self.at_end()
         if error is not None:
             raise error
 
