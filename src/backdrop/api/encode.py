@@ -55,7 +55,7 @@ def encode_rows(rows: Rows) -> bytes:
             texts = _formatted([rows[at][name] for at in places])
             rows = list(rows)
             for at, text in zip(places, texts, strict=True):
-                rows[at] = rows[at] | {name: text}
+                rows[at] = {**rows[at], name: text}
     return _encoder.encode(rows)[1:-1]
 
 
