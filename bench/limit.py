@@ -42,6 +42,7 @@ def _text(time_: datetime) -> str:
 class _Table:
     def __init__(self, path: str) -> None:
         self.connection = duckdb.connect(path)
+        self.connection.execute("SET enable_progress_bar = false")
         self.connection.execute(CREATE)
 
     def insert(self, body: bytes) -> None:

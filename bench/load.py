@@ -6,7 +6,8 @@ import socket
 import statistics
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -87,6 +88,26 @@ def send_all(url: str, requests: Iterable[bytes], status: int, *, connections: i
         raise failures[0]
     p99 = statistics.quantiles(seconds, n=100)[98] if len(seconds) > 1 else seconds[0]
     return Load(len(seconds), took, statistics.median(seconds), p99, sum(received))
+
+
+@contextmanager
+def kept_connection(url: str) -> Iterator[Callable[[bytes], float]]:
+    """What sends a request over one connection that stays open, and says how long it took.
+
+    The answer must be a 200.
+    """
+    parts = urlsplit(url)
+    address = (parts.hostname or "127.0.0.1", parts.port or 80)
+    with socket.create_connection(address, timeout=600) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+        def seconds(request: bytes) -> float:
+            begun = time.perf_counter()
+            connection.sendall(request)
+            _read_answer(connection, 200)
+            return time.perf_counter() - begun
+
+        yield seconds
 
 
 def _read_answer(connection: socket.socket, status: int) -> int:

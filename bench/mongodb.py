@@ -32,6 +32,7 @@ from tests.live import live_server
 from tests.storage import mongodb as servers
 
 from bench.data import bodies
+from bench.load import kept_connection, request_bytes
 from bench.questions import QUESTIONS
 from bench.report import Row, interleaved, markdown
 from bench.server import Backdrop
@@ -181,14 +182,16 @@ def _measure(server: Backdrop, url: str, records: int) -> list[Row]:
         )
     ]
     for what, (query, method) in QUESTIONS.items():
-        target = f"/records?{query}"
-        if not _same(httpx2.get(server.url + target, timeout=600).json(), by_hand.ask(method)[1]):
+        target = f"{server.url}/records?{query}"
+        if not _same(httpx2.get(target, timeout=600).json(), by_hand.ask(method)[1]):
             raise SystemExit(f"{what}: the answers differ")
-        mine, hand = interleaved(
-            ROUNDS,
-            lambda target=target: server.get_all(target, times=1).p50,
-            lambda method=method: by_hand.ask(method)[0],
-        )
+        request = request_bytes(target)
+        with kept_connection(server.url) as ask:
+            mine, hand = interleaved(
+                ROUNDS,
+                lambda ask=ask, request=request: ask(request),
+                lambda method=method: by_hand.ask(method)[0],
+            )
         rows.append(_row(what, str(mine), str(hand), mine.median / hand.median))
     return rows
 

@@ -17,7 +17,7 @@ from tests.live import live_server
 
 from bench.data import bodies
 from bench.limit import Limit
-from bench.load import Load, request_bytes, send_all
+from bench.load import Load, kept_connection, request_bytes, send_all
 from bench.questions import QUESTIONS
 from bench.report import Row, interleaved
 from bench.server import Backdrop, resident_bytes
@@ -29,21 +29,18 @@ LONDON = "&timezone=Europe/London"
 def measure_questions(server: Backdrop, limit: Limit, name: str) -> list[Row]:
     """Each question in turns with the limit's, in UTC, then in London's time beside UTC's."""
     rows, in_london = [], []
-    with httpx2.Client(base_url=server.url, timeout=600) as client:
+    with httpx2.Client(timeout=600) as client, kept_connection(server.url) as ask:
         for what, (query, method) in QUESTIONS.items():
-            target = f"/{name}?{query}"
+            target = f"{server.url}/{name}?{query}"
             by_hand = msgspec.json.decode(limit.call(method)[1])
             if client.get(target).json() != by_hand:
                 raise SystemExit(f"{what}: the answers differ")
-
-            def ask(target: str = target) -> float:
-                return server.get_all(target, times=1).p50
-
+            in_utc, in_zone = request_bytes(target), request_bytes(target + LONDON)
             ours, best, london = interleaved(
                 ROUNDS,
-                ask,
+                lambda request=in_utc: ask(request),
                 lambda method=method: limit.call(method)[0],
-                lambda target=target: server.get_all(target + LONDON, times=1).p50,
+                lambda request=in_zone: ask(request),
             )
             allowed = best.median * 1.5 + 0.003
             ratio = ours.median / best.median

@@ -1,4 +1,4 @@
-"""Hypothesis' profiles: `default`, and `long` where BACKDROP_TEST_LONG is set."""
+"""Hypothesis' profiles, `default`, and `long` where BACKDROP_TEST_LONG is set; the tests' order."""
 
 from __future__ import annotations
 
@@ -16,3 +16,10 @@ settings.register_profile(
     "long", deadline=None, print_blob=True, suppress_health_check=_quiet, max_examples=2_000
 )
 settings.load_profile("long" if LONG else "default")
+
+_LONGEST = ("tests/system/", "tests/storage/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long come first: one of them at the end would leave a process idle."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_LONGEST))

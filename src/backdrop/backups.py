@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +18,6 @@ from backdrop.errors import BackdropError, InvalidRequest
 from backdrop.storage.open import opened_backup
 from backdrop.storage.port import HasSnapshots, Snapshot
 
-_FOLDER = ".backdrop-backup-"
 _CHUNK = 2**20
 
 
@@ -59,9 +59,10 @@ def backup_file(storage: HasSnapshots, progress: Progress = _silent) -> tuple[IO
     Raises Conflict where another is being made.
     """
     with storage.snapshot() as snapshot:
-        for left_over in storage.folder.glob(f"{_FOLDER}*"):  # by a process that was killed
+        beside, name = storage.path.parent, f".{storage.path.name}.backup-"
+        for left_over in beside.glob(f"{glob.escape(name)}*"):  # by a process that was killed
             shutil.rmtree(left_over)
-        with TemporaryDirectory(prefix=_FOLDER, dir=storage.folder) as folder:
+        with TemporaryDirectory(prefix=name, dir=beside) as folder:
             path = Path(folder, "backup.duckdb")
             found = _held(snapshot, datetime.now(UTC), progress)
             snapshot.write(path, msgspec.json.encode(found))

@@ -7,7 +7,6 @@ when somebody asks for the metrics.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import dataclasses
 import sys
@@ -16,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from multiprocessing.util import Finalize
 from typing import TextIO, TypeAlias, cast
 
 import msgspec
@@ -122,13 +122,15 @@ class _Gathered:
     """A file whose lines are written together, those of a moment at once.
 
     To write one takes as long as to answer a request that costs no query. The thread that writes
-    begins with the first line, so that a process that forks before has none.
+    begins with the first line, so that a process that forks before has none. Where the file takes
+    none for long, the oldest lines are dropped.
     """
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
-        self._lines: deque[str] = deque()
+        self._lines: deque[str] = deque(maxlen=_MOST_LINES)
         self._there_are_lines = threading.Event()
+        self._writing = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def write(self, line: str) -> None:
@@ -138,15 +140,16 @@ class _Gathered:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="backdrop-log", daemon=True)
             self._thread.start()
-            atexit.register(self.write_all)
+            Finalize(self, self.write_all, exitpriority=0)  # atexit is nothing to a forked process
 
     def write_all(self) -> None:
-        lines = []
-        while self._lines:
-            lines.append(self._lines.popleft())
-        with contextlib.suppress(OSError, ValueError):  # a log that is full stops nothing
-            self._file.write("".join(lines))
-            self._file.flush()
+        with self._writing:
+            lines = []
+            while self._lines:
+                lines.append(self._lines.popleft())
+            with contextlib.suppress(OSError, ValueError):  # a log that is full stops nothing
+                self._file.write("".join(lines))
+                self._file.flush()
 
     def flush(self) -> None:
         """For structlog, which asks for it after each line."""
@@ -160,6 +163,7 @@ class _Gathered:
 
 
 _A_MOMENT = 0.01
+_MOST_LINES = 100_000
 
 
 def json_lines(file: TextIO | None = None) -> Observe:

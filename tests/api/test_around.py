@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from typing import Any
 
 import anyio
@@ -41,7 +43,7 @@ class Faulty(MemoryStorage):
     def buckets(self) -> Any:
         raise KeyError("a detail of ours")
 
-    def bucket(self, name: str) -> Any:  # noqa: ARG002
+    def state(self, name: str) -> Any:  # noqa: ARG002
         raise KeyError("a detail of ours")
 
 
@@ -279,3 +281,17 @@ def test_a_log_that_is_closed_stops_nothing(desk: Desk) -> None:
     client = TestClient(create_app(desk.storage, observe=json_lines(log)))
     log.close()
     assert client.get("/_status").status_code == 200
+
+
+def test_the_last_lines_of_a_forked_process_are_written() -> None:
+    """Workers are such processes: they end without what Python does at an exit."""
+    program = """
+import multiprocessing
+from backdrop.observe import Started, json_lines
+work = lambda: json_lines()(Started(apis="both", version="0"))
+process = multiprocessing.get_context("fork").Process(target=work)
+process.start()
+process.join(30)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert json.loads(done.stderr)["event"] == "started"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from backdrop.api.throttle import TokenBuckets
 from backdrop.asgi import create_app
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.table import Records
+from backdrop.errors import StorageUnavailable
 from backdrop.observe import ServerFault
 from backdrop.storage.duckdb.engine import DuckDBStorage
 from backdrop.storage.memory import MemoryStorage
 from backdrop.storage.mongodb.engine import MongoDBStorage
-from backdrop.storage.port import Storage
+from backdrop.storage.port import Reading, Storage
 from tests.api.conftest import Clock, Desk, bearer, codes
 from tests.storage import mongodb as server
 
@@ -287,3 +288,20 @@ def test_a_body_may_take_as_long_as_its_rate_allows(desk: Desk) -> None:
     limits = Limits(body_grace=60, bytes_a_second=1)
     client = desk.clients(limits=limits)
     assert client.post("/things", headers=writer, json=[{"aa": 1}]).status_code == 200
+
+
+class BreaksAtTheEnd(MemoryStorage):
+    """A store that is gone by the time that a reading is left."""
+
+    @contextmanager
+    def records(self, *arguments: Any, **more: Any) -> Iterator[Reading]:
+        with super().records(*arguments, **more) as reading:
+            yield reading
+        raise StorageUnavailable("gone")
+
+
+def test_a_streamed_answer_that_ends_badly_gives_its_place_back(desk: Desk) -> None:
+    storage = filled(BreaksAtTheEnd(), 5_000)
+    limits = Limits(streams=1, waiting_queries=0, query_seconds=0.1, cached_answers=1)
+    client = desk.clients(storage=storage, limits=limits, raises=False)
+    assert [client.get("/things").status_code for _ in range(3)] == [200, 200, 200]

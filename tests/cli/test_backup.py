@@ -28,6 +28,8 @@ A_BATCH = 200
 BUCKETS = ("odd", "even")
 FLIPPED = 200 if LONG else 8
 KILLED = 10 if LONG else 2
+SERVERS = ".backdrop.duckdb.backup-*"
+"""Where a server makes a backup, beside its store."""
 
 
 class Writer(threading.Thread):
@@ -216,11 +218,11 @@ def test_killed_in_the_middle_it_leaves_no_half_backup(tmp_path: Path) -> None:
                 stderr=subprocess.PIPE,
                 text=True,
             ) as command:
-                wait_for(tmp_path, ".backdrop-backup-*" if number % 2 else "one.backup.part-*")
+                wait_for(tmp_path, SERVERS if number % 2 else "one.backup.part-*")
                 command.kill()
             assert not (tmp_path / "one.backup").exists()
         until = time.monotonic() + 30
-        while list(tmp_path.glob(".backdrop-backup-*")):  # what the server made for nobody
+        while list(tmp_path.glob(SERVERS)):  # what the server made for nobody
             assert time.monotonic() < until
         with subprocess.Popen(
             [BACKDROP, "backup", "one.backup"],
@@ -229,7 +231,7 @@ def test_killed_in_the_middle_it_leaves_no_half_backup(tmp_path: Path) -> None:
             stderr=subprocess.PIPE,
             text=True,
         ) as command:
-            wait_for(tmp_path, ".backdrop-backup-*")
+            wait_for(tmp_path, SERVERS)
             server.process.kill()
             _, said = command.communicate(timeout=60)
         assert command.returncode == 1
@@ -238,7 +240,7 @@ def test_killed_in_the_middle_it_leaves_no_half_backup(tmp_path: Path) -> None:
     with live_server("serve", cwd=tmp_path) as server:
         done = server.run("backup", "one.backup")
     assert done.returncode == 0, done.stderr
-    assert list(tmp_path.glob(".backdrop-backup-*")) == []
+    assert list(tmp_path.glob(SERVERS)) == []
     assert (
         run("restore", "one.backup", "--store", "duckdb:new.duckdb", cwd=tmp_path).returncode == 0
     )

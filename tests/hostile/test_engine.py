@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import threading
 import time
@@ -130,6 +131,19 @@ def test_a_query_past_the_engines_memory_says_so(desk: Desk, filled: Path) -> No
     with closing(DuckDBStorage(filled, room=Room(memory=48 * MIB, files=2**30))) as storage:
         spilled = desk.clients(storage=storage).get(f"/things?{HUNGRY}")
         assert spilled.status_code == 200, spilled.text
+
+
+def test_a_query_that_finds_no_room_for_its_files_says_so(filled: Path, tmp_path: Path) -> None:
+    """It is not told that something was not stored: it stores nothing."""
+    env = {"BACKDROP_STORE": f"duckdb://{filled}", "BACKDROP_MAX_ENGINE_MEMORY": "48MiB"}
+    with live_server("serve", cwd=tmp_path, env=env) as server:
+        pid, limit = server.process.pid, resource.RLIMIT_FSIZE
+        before = resource.prlimit(pid, limit)
+        resource.prlimit(pid, limit, (200_000, before[1]))  # stands for a disk that is full
+        answer = httpx2.get(f"{server.url}/things?{HUNGRY}", timeout=60)
+        resource.prlimit(pid, limit, before)
+        assert (answer.status_code, answer.json()["errors"][0]["code"]) == (503, "query_too_large")
+        assert httpx2.get(f"{server.url}/_status").status_code == 200
 
 
 def test_temporary_files_of_a_killed_process_are_removed(filled: Path, tmp_path: Path) -> None:

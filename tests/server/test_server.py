@@ -198,7 +198,8 @@ def test_the_admin_token_is_made_once(tmp_path: Path) -> None:
 def test_without_loopback_no_admin_token_is_made(tmp_path: Path) -> None:
     anywhere = "0.0.0.0"  # noqa: S104
     with live_server("serve", "--store", "memory:", "--host", anywhere, cwd=tmp_path) as server:
-        assert "the admin API is off: set BACKDROP_ADMIN_TOKEN" in server.log
+        pass  # what it prints once it is ready may come a little later
+    assert "the admin API is off: set BACKDROP_ADMIN_TOKEN" in server.log
     assert list(tmp_path.iterdir()) == []
 
 

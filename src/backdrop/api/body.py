@@ -277,7 +277,12 @@ def parse_rows(data: bytes, *, most: int = 2_000_000) -> list[Any]:
     surrogate pairs) passes, and is sure to be refused there; anything else that is not JSON raises
     InvalidBody.
     """
-    if _brackets(data) > most + 1 and _brackets(_strings.sub(b"", data)) > most + 1:
+    could_be_more = len(data) > 2 * most  # `{}` is the smallest, and a comma goes with it
+    if (
+        could_be_more
+        and _brackets(data) > most + 1
+        and _brackets(_strings.sub(b"", data)) > most + 1
+    ):
         raise _too_many_records(most)
     value = _decode(data, _ROWS_EXPECTED, lenient=True)
     if isinstance(value, dict):

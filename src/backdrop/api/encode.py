@@ -55,7 +55,7 @@ def encode_rows(rows: Rows) -> bytes:
             texts = _formatted([rows[at][name] for at in places])
             rows = list(rows)
             for at, text in zip(places, texts, strict=True):
-                rows[at] = rows[at] | {name: text}
+                rows[at] = {**rows[at], name: text}
     return _encoder.encode(rows)[1:-1]
 
 
@@ -196,9 +196,11 @@ class StreamedAnswer(Response):
                     error = caught
                 group.cancel_scope.cancel()
         finally:
-            with anyio.CancelScope(shield=True):
-                await run_sync(self._chunks.leave, error)
-            self.at_end()
+            try:
+                with anyio.CancelScope(shield=True):
+                    await run_sync(self._chunks.leave, error)
+            finally:
+                self.at_end()
         if error is not None:
             raise error
 

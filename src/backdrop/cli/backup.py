@@ -82,7 +82,11 @@ def restore(
             except BackdropError as error:
                 raise Stop(f"{part}: {error}") from None
             kept = _set_aside(there)
-            _put_in_place(part, store)
+            if store.exists():
+                part.replace(store)
+                _sync_folder(store)
+            else:
+                _put_in_place(part, store)
     _show(held)
     for one in kept:
         note.print(f"What was there is kept as {one}", markup=False)
@@ -184,12 +188,19 @@ def _put_in_place(part: Path, path: Path) -> None:
 
 
 def _set_aside(files: list[Path]) -> list[Path]:
-    """Give the files of a store other names, the file itself first: none is opened without it."""
+    """Give the files that a store may consist of other names.
+
+    The store itself has its own as well, until another file takes it: there is no moment without
+    one, in which a server that starts would make an empty one.
+    """
     since = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     kept = []
     for one in files:
         kept.append(one.with_name(f"{one.name}.replaced-{since}"))
-        one.rename(kept[-1])
+        if one.suffix in (".wal", ".commits"):
+            one.rename(kept[-1])
+        else:
+            kept[-1].hardlink_to(one)
     return kept
 
 

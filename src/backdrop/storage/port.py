@@ -340,8 +340,8 @@ class HasSnapshots(Protocol):
     """A store that can be copied whole while it is written to."""
 
     @property
-    def folder(self) -> Path:
-        """Where the store is, and there is room for as much again."""
+    def path(self) -> Path:
+        """The store's file. Beside it there is room for as much again."""
 
     def snapshot(self) -> AbstractContextManager[Snapshot]:
         """All that it holds now. Writes go on meanwhile. Raises Conflict where one is open."""

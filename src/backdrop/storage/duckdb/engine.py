@@ -26,7 +26,7 @@ from backdrop.domain.shape import Groups
 from backdrop.domain.table import Records
 from backdrop.domain.token import Token
 from backdrop.domain.values import ID, TIMESTAMP, Record
-from backdrop.errors import Conflict, NotFound, StorageUnavailable
+from backdrop.errors import Conflict, NotFound, StorageFull, StorageUnavailable
 from backdrop.storage.duckdb.audit import read_audit
 from backdrop.storage.duckdb.catalogue import Table, quoted
 from backdrop.storage.duckdb.deadlines import Deadlines
@@ -335,8 +335,8 @@ class DuckDBStorage:
         )
 
     @property
-    def folder(self) -> Path:
-        return self._path.absolute().parent
+    def path(self) -> Path:
+        return self._path.absolute()
 
     @contextmanager
     def snapshot(self) -> Iterator[FileSnapshot]:
@@ -389,11 +389,8 @@ class DuckDBStorage:
                 transaction.note(act)
             return result
 
-        with self._driver_errors():
-            try:
-                return self._writer.do(done)
-            except duckdb.OutOfMemoryException as error:  # by no query of whoever writes
-                raise unavailable(error) from error
+        with self._looked_after():
+            return self._writer.do(done)
 
     def _begin(self) -> Transaction:
         file = self._file.prepare()
@@ -420,11 +417,22 @@ class DuckDBStorage:
 
     @contextmanager
     def _driver_errors(self) -> Iterator[None]:
-        """No exception of the driver leaves the engine."""
+        """No exception of the driver leaves the engine, as `_looked_after`; this is for reading,
+        which takes memory, and room on the disk, only for what it sorts and groups.
+        """
+        with self._looked_after():
+            try:
+                yield
+            except duckdb.Error as error:
+                is_short = isinstance(error, duckdb.OutOfMemoryException)
+                if is_short or isinstance(unavailable(error), StorageFull):
+                    raise query_too_large() from None
+                raise
+
+    @contextmanager
+    def _looked_after(self) -> Iterator[None]:
         try:
             yield
-        except duckdb.OutOfMemoryException:
-            raise query_too_large() from None
         except duckdb.Error as error:
             if isinstance(error, duckdb.FatalException):
                 self._look_after()
