@@ -116,13 +116,12 @@ class Guard:
         try:
             self._rebase(state)
             if not was_marked:
-                connection.execute(
-                    "CHECKPOINT"
-                )  # the file itself has the mark, should it be copied
+                # The file itself has the mark then, should it be copied:
+                connection.execute("CHECKPOINT")
                 self._rebase(state)
         except OSError:  # a disk that is full: what the log says so far goes on to be true
             self._is_behind = True
-            if not self._log_path.exists():  # marked, and alone, it would be taken for a copy
+            if known is None and self._log < 0:  # marked, and alone, it would be taken for a copy
                 connection.execute("DELETE FROM opened")
 
     def wal_end(self) -> WalEnd:

@@ -36,6 +36,7 @@ def open_file(path: Path, room: Room) -> duckdb.DuckDBPyConnection:
     """The file's connection. Raises StorageUnavailable, with the reason in its message."""
     if not path.parent.is_dir():
         raise StorageUnavailable(f"can't open {path}: there is no folder {path.parent}")
+    connection = None
     try:
         connection = duckdb.connect(str(path), config=CONFIG)
         _remove_left_over_files(connection)  # nobody else has the file open, so they are no one's
@@ -61,6 +62,8 @@ def open_file(path: Path, room: Room) -> duckdb.DuckDBPyConnection:
         connection.execute(OPENED_TABLE)
         _drop_left_over(connection)
     except duckdb.Error as error:
+        if connection is not None:
+            connection.close()  # as long as one is left, DuckDB gives the same broken database
         raise refusal(path, error) from error
     return connection
 
