@@ -248,8 +248,8 @@ def _started(on_ready: Callable[[], None]) -> None:
 
 _NEW_OBJECTS = 50_000
 _SECONDS_A_TURN = 0.001
-"""What a thread that computes may keep the others waiting: the writer takes up a commit's result, and
-the event loop a request, five times as soon as by Python's own measure.
+"""For so long a thread that computes may keep others waiting: the writer, for one, that has to go
+on after each step of the engine's. Python's own measure is five times as long.
 """
 
 
