@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import errno
 import gc
+import logging
 import resource
 import signal
 import socket
@@ -36,15 +37,23 @@ _BACKLOG = 1024
 _MOST_CONNECTIONS = 8192
 """granian counts idle connections too, and leaves those past the bound waiting."""
 
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether the application has not told of it: it does of what breaks an answer off."""
+    return not record.getMessage().startswith("Application callable raised")
+
+
 _LOG_TO_STDERR = {
+    "filters": {"news": {"()": lambda: _is_news}},
     "handlers": {
         "console": {
             "class": "logging.StreamHandler",
+            "filters": ["news"],
             "formatter": "generic",
             "stream": "ext://sys.stderr",
         },
         "access": {"class": "logging.NullHandler"},
-    }
+    },
 }
 CUT_OFF_SECONDS = 5
 
@@ -198,9 +207,12 @@ def run(
     Raises CannotStart.
     """
     _allow_many_files()
-    return asyncio.run(
-        _run(app, bound, stop_seconds, on_ready, on_stopping, stop_on, header_seconds)
-    )
+    try:
+        return asyncio.run(
+            _run(app, bound, stop_seconds, on_ready, on_stopping, stop_on, header_seconds)
+        )
+    finally:
+        gc.unfreeze()  # what `_started` has set aside goes with the rest
 
 
 async def _run(

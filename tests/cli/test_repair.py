@@ -54,7 +54,7 @@ def test_from_the_refusal_to_a_store_that_serves(path: Path) -> None:
     assert refused.returncode == 1
     assert "store.duckdb.wal is damaged past byte" in refused.stderr
     repaired = run(*repair_command(refused.stderr), cwd=path.parent)
-    assert repaired.returncode == 0, repaired.stderr
+    assert repaired.returncode == 3, repaired.stderr
     row = next(line for line in repaired.stdout.splitlines() if line.startswith("things"))
     acknowledged, there, lost = (int(number.replace(",", "")) for number in row.split()[1:])
     assert acknowledged == COMMITS * A_COMMIT == there + lost
@@ -92,7 +92,7 @@ def test_a_file_of_which_nothing_can_be_read(path: Path) -> None:
 def test_what_is_no_damaged_file(path: Path) -> None:
     """A store of another kind, one that is not there, and one that is being served."""
     folder = path.parent
-    assert "is no file: repair is for" in run("repair", "memory:", cwd=folder).stderr
+    assert "duckdb:backdrop.duckdb, not memory:" in run("repair", "memory:", cwd=folder).stderr
     assert "there is no file" in run("repair", "duckdb:nothing.duckdb", cwd=folder).stderr
     with live_server("serve", "--store", f"duckdb:{path}", cwd=folder) as server:
         held = run("repair", f"duckdb:{path}", cwd=folder)
@@ -114,3 +114,12 @@ def test_what_is_cut_off_at_a_start_is_said_and_logged(path: Path) -> None:
     (logged,) = [line for line in lines if line["event"] == "store_set_aside"]
     assert (logged["level"], logged["kept_in"]) == ("error", str(kept))
     assert logged["bytes"] == kept.stat().st_size
+
+
+def test_a_copy_of_a_store_that_was_open(path: Path) -> None:
+    """Nobody knows what its WAL held: so it does not say that nothing is lost."""
+    with live_server("serve", "--store", f"duckdb:{path}", cwd=path.parent):
+        alone = put(path.parent / "alone", {"": path.read_bytes()})
+    done = run("repair", f"duckdb:{alone}", cwd=alone.parent)
+    assert done.returncode == 3, done.stderr
+    assert "how many acknowledged records are lost is not known" in done.stderr

@@ -266,3 +266,11 @@ def test_a_request_for_no_path_has_an_answer_like_any_other(tmp_path: Path) -> N
             answer = connection.makefile("rb").read()
     assert answer.startswith(b"HTTP/1.1 404"), answer
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["errors"][0]["code"] == "not_found"
+
+
+def test_a_stop_leaves_only_its_own_words(tmp_path: Path) -> None:
+    """No report of an interpreter that ends: the next start's lines would follow on it."""
+    with live_server("serve", cwd=tmp_path) as server:
+        assert server.run("bucket", "list").returncode == 0
+    assert "leaked" not in server.log
+    assert server.log.endswith("Stopping: no new requests\n")

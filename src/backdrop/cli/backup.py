@@ -47,7 +47,7 @@ def backup(
     with _made_beside(file, "part") as part:
         with _a_backup(settings) as (size, found):
             _receive(part, size, found)
-        held = _verified(part)
+        held = _verified(part, file)
         _put_in_place(part, file)
     _show(held)
     note.print(f"{file} holds all of it, as of {_time(held)}", markup=False)
@@ -76,7 +76,7 @@ def restore(
         with _made_beside(store, "restoring") as part:
             with file.open("rb") as source:
                 _receive(part, file.stat().st_size, chunks(source))
-            held = _verified(part)
+            held = _verified(part, file)
             try:
                 make_store_of(part)
             except BackdropError as error:
@@ -131,14 +131,15 @@ def _receive(part: Path, size: int, found: Iterator[bytes]) -> None:
         raise Stop(f"the backup broke off after {received:,} of {size:,} bytes")
 
 
-def _verified(part: Path) -> Backup:
+def _verified(part: Path, file: Path) -> Backup:
+    """What the part holds, which is that of the file as whoever typed the command knows it."""
     try:
         with _progress(records_in(part)) as told:
             return verify_backup(part, told)
     except BadBackup as error:
-        raise Stop(str(error)) from None
+        raise Stop(str(error).replace(str(part), str(file))) from None
     except BackdropError as error:
-        raise Stop(f"{part} can't be read as a backup: {error}") from None
+        raise Stop(f"{file} can't be read as a backup: {error}") from None
 
 
 @contextmanager

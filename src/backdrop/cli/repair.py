@@ -12,6 +12,8 @@ from backdrop.cli.output import Stop, as_table, note
 from backdrop.storage.open import repair_store
 from backdrop.storage.repaired import BeyondRepair, Saved
 
+_SOMETHING_IS_LOST = 3
+
 
 def repair(
     store: Annotated[str, typer.Argument(metavar="STORE", help="the store, duckdb:FILE")],
@@ -19,7 +21,8 @@ def repair(
     """Save what can be read of a damaged DuckDB store, and say what is lost.
 
     The WAL is cut after its last good commit. Of a damaged file, all that can be read goes into a
-    new one, which takes its place. What was cut off or replaced is kept beside the store.
+    new one, which takes its place. What was cut off or replaced is kept beside the store. The exit
+    code is 3 where something is lost, or may be, and 1 where nothing can be read.
     """
     os.umask(0o077)  # what is made is for its owner alone
     try:
@@ -32,8 +35,12 @@ def repair(
     _show(found.buckets)
     for line in found.lost:
         note.print(f"LOST: {line}", markup=False)
-    missing = sum(one.lost for one in found.buckets)
-    note.print(f"{store} can be opened; {missing:,} acknowledged records are lost", markup=False)
+    missing = f"{found.lost_records:,} acknowledged records are lost"
+    if not found.is_counted:
+        missing = "how many acknowledged records are lost is not known"
+    note.print(f"{store} can be opened; {missing}", markup=False)
+    if found.lost or found.lost_records or not found.is_counted:
+        raise typer.Exit(_SOMETHING_IS_LOST)
 
 
 def _show(buckets: Iterable[Saved]) -> None:

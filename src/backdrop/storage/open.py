@@ -105,8 +105,8 @@ def repair_store(url: str) -> Repair:
     path = duckdb_path(url)
     if path is None:
         raise InvalidRequest(
-            f"{without_credentials(url)} is no file: repair is for stores such as "
-            "duckdb:backdrop.duckdb"
+            "what can be repaired is a store such as duckdb:backdrop.duckdb, not "
+            f"{without_credentials(url)}"
         )
     from backdrop.storage.duckdb.repair import repair
 

@@ -34,6 +34,12 @@ class Repair:
     buckets: list[Saved] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     """What else can't be read any more, in words."""
+    is_counted: bool = True
+    """Whether it is known how many records were acknowledged."""
+
+    @property
+    def lost_records(self) -> int:
+        return sum(one.lost for one in self.buckets)
 
 
 class BeyondRepair(StorageUnavailable):

@@ -64,10 +64,11 @@ def repair(path: Path) -> Repair:
         with contextlib.closing(open_file(path, Room())) as connection:
             if known is None and connection.execute("SELECT * FROM opened").fetchall():
                 found.done.append("took the file as it is: nobody knows what its WAL should hold")
+                found.is_counted = False
             counts = {name: _count(connection, table) for name, (table, _) in records.items()}
             _correct(connection, counts)
         file.lock()
-        _take_note(path, found)
+        _begin_commit_log(path, found)
     if known is None:
         had = {name: records[name][1] for name in records}
     found.buckets = [
@@ -180,7 +181,9 @@ def _opened(file: _Held, found: Repair, had: Mapping[str, int]) -> duckdb.DuckDB
 
 def _beyond_repair(path: Path, reason: str, had: Mapping[str, int]) -> BeyondRepair:
     return BeyondRepair(
-        f"nothing in {path} can be read: {reason.splitlines()[0]}. Put back a backup", had
+        f"nothing in {path} can be read: {reason.splitlines()[0]}. Put back a backup: "
+        f"`backdrop restore FILE --replace --store duckdb:{path}`",
+        had,
     )
 
 
@@ -287,12 +290,12 @@ def _selects(
         yield f"{select} WHERE rowid BETWEEN {first} AND {first + _ROWS_TOGETHER - 1}"
 
 
-def _take_note(path: Path, found: Repair) -> None:
-    """Begin the commit log anew."""
+def _begin_commit_log(path: Path, found: Repair) -> None:
     log = commit_log_of(path)
     if log.exists() and found.done:
         kept = new_name(log, "before")
         log.rename(kept)
+        found.done.append(f"began the commit log anew: what it was is in {kept.name}")
     else:
         log.unlink(missing_ok=True)
     DuckDBStorage(path).close()
