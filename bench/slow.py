@@ -8,18 +8,15 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
-from tests.hostile.raw import connect
-from tests.hostile.test_slow import fill, serving, slow_reader
+from tests.hostile.test_slow import fill, serving, slow_clients
 
 from bench.load import Load, request_bytes, send_all
 
 REQUESTS = 1_000
 SETTLING = 5
 """Seconds until the first pages of the large answers are made, which takes the CPU of all."""
-HEAD = b"POST /things HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
 
 def main(clients: int) -> None:
@@ -35,16 +32,7 @@ def main(clients: int) -> None:
         quiet = {
             name: send_all(url, requests, 200, connections=4) for name, requests in asked.items()
         }
-        with ExitStack() as stack:
-            for number in range(clients):
-                if number % 3 == 2:
-                    stack.enter_context(slow_reader(target.server))
-                    continue
-                client = stack.enter_context(connect(target.server))
-                client.sendall(HEAD)
-                if number % 3 == 1:
-                    client.sendall(b"Authorization: Bearer " + target.token.encode())
-                    client.sendall(b"\r\nContent-Length: 1000000\r\n\r\n[")
+        with slow_clients(target, clients):
             time.sleep(SETTLING)
             # Other values, so that no answer is one that was kept.
             asked["group"] = [

@@ -56,6 +56,17 @@ class Writer(threading.Thread):
                 self.acknowledged = number
 
 
+def backing_up(server: Server) -> subprocess.Popen[str]:
+    """The command, under way."""
+    return subprocess.Popen(
+        [BACKDROP, "backup", "one.backup"],
+        cwd=server.folder,
+        env=server.env,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def batches_in(path: Path) -> list[int]:
     """The numbers of the batches that a store holds, each of which must be whole."""
     with closing(open_storage(f"duckdb://{path}")) as storage:
@@ -211,26 +222,14 @@ def test_killed_in_the_middle_it_leaves_no_half_backup(tmp_path: Path) -> None:
         writer.stopped.set()
         writer.join()
         for number in range(KILLED):
-            with subprocess.Popen(
-                [BACKDROP, "backup", "one.backup"],
-                cwd=tmp_path,
-                env=server.env,
-                stderr=subprocess.PIPE,
-                text=True,
-            ) as command:
+            with backing_up(server) as command:
                 wait_for(tmp_path, SERVERS if number % 2 else "one.backup.part-*")
                 command.kill()
             assert not (tmp_path / "one.backup").exists()
         until = time.monotonic() + 30
         while list(tmp_path.glob(SERVERS)):  # what the server made for nobody
             assert time.monotonic() < until
-        with subprocess.Popen(
-            [BACKDROP, "backup", "one.backup"],
-            cwd=tmp_path,
-            env=server.env,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as command:
+        with backing_up(server) as command:
             wait_for(tmp_path, SERVERS)
             server.process.kill()
             _, said = command.communicate(timeout=60)

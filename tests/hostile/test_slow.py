@@ -50,6 +50,22 @@ def slow_reader(server: Server) -> socket.socket:
     return reader
 
 
+@contextmanager
+def slow_clients(target: Target, clients: int) -> Iterator[None]:
+    """A third send no whole head, a third no whole body, a third take nothing of a large answer."""
+    with ExitStack() as stack:
+        for number in range(clients):
+            if number % 3 == 2:
+                stack.enter_context(slow_reader(target.server))
+                continue
+            client = stack.enter_context(connect(target.server))
+            client.sendall(_HEAD)
+            if number % 3 == 1:
+                client.sendall(b"Authorization: Bearer " + target.token.encode())
+                client.sendall(b"\r\nContent-Length: 1000000\r\n\r\n[")
+        yield
+
+
 def rest_of(connection: socket.socket) -> bytes:
     received = b""
     try:
@@ -139,16 +155,7 @@ def large(target: Target) -> Target:
 
 def test_five_hundred_slow_clients_hold_nobody_up(large: Target) -> None:
     """Heads, bodies and readers that stand still: everyone else's requests are answered."""
-    with large.at_most(memory=6 * 2**30, seconds=60), ExitStack() as stack:
-        for number in range(500):
-            if number % 3 == 2:
-                stack.enter_context(slow_reader(large.server))
-                continue
-            client = stack.enter_context(connect(large.server))
-            client.sendall(_HEAD)
-            if number % 3 == 1:
-                client.sendall(b"Authorization: Bearer " + large.token.encode())
-                client.sendall(b"\r\nContent-Length: 1000000\r\n\r\n[")
+    with large.at_most(memory=6 * 2**30, seconds=60), slow_clients(large, 500):
         url = large.server.url
         with httpx2.Client(timeout=30) as others:
             for number in range(50):

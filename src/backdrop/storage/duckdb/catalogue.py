@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.values import ID, TIMESTAMP
+from backdrop.storage.port import BucketState
 
 Kind: TypeAlias = Literal["boolean", "integer", "float", "string", "null", "time"]
 
@@ -65,7 +66,7 @@ CREATE TABLE IF NOT EXISTS done (
 )
 """
 OPENED_TABLE = "CREATE TABLE IF NOT EXISTS opened (since TIMESTAMP NOT NULL)"
-"""One row while a process has the file open, or has left it without closing it."""
+"""It has a row while a process has the file open, or has left it without closing it."""
 FORMAT = 1
 """The number of this layout; a file with another is refused."""
 
@@ -82,6 +83,10 @@ class Table:
     columns: Mapping[tuple[str, Kind], str] = dataclasses.field(
         default_factory=lambda: dict(FIXED_COLUMNS)
     )
+
+    @property
+    def state(self) -> BucketState:
+        return BucketState(self.bucket, self.version, self.records, self.last_written)
 
     def kinds(self, field: str) -> dict[Kind, str]:
         """The columns of one field, by kind; none where it has never been given."""

@@ -96,8 +96,7 @@ class DuckDBStorage:
     # -- buckets ----------------------------------------------------------------------------
 
     def buckets(self) -> list[Bucket]:
-        tables = self._state.tables
-        return [tables[name].bucket for name in sorted(tables)]
+        return self._state.buckets()
 
     def bucket(self, name: str) -> Bucket:
         return self._table(name).bucket
@@ -128,16 +127,14 @@ class DuckDBStorage:
         self._write(lambda transaction: transaction.drop_bucket(name), act)
 
     def state(self, name: str) -> BucketState:
-        table = self._table(name)
-        return BucketState(table.bucket, table.version, table.records, table.last_written)
+        return self._table(name).state
 
     # -- tokens -----------------------------------------------------------------------------
 
     def tokens(self, bucket: str) -> list[Token]:
         state = self._state
         self._table(bucket)
-        found = (token for token in state.tokens.values() if token.bucket == bucket)
-        return sorted(found, key=lambda token: (token.created_at, token.id))
+        return state.tokens_of(bucket)
 
     def add_token(self, token: Token, *, act: Act | None = None) -> None:
         self._write(lambda transaction: transaction.add_token(token), act)

@@ -24,7 +24,7 @@ from backdrop.storage.duckdb.commit_log import (
     wal_of,
     write_commit_log,
 )
-from backdrop.storage.duckdb.disk import sync
+from backdrop.storage.duckdb.disk import sync, wal_size
 from backdrop.storage.duckdb.opening import (
     Damaged,
     Room,
@@ -276,10 +276,7 @@ class Guard:
         return os.pread(self._file, HEADER_BYTES, 0) != self._header or self._size() < self._end
 
     def _size(self) -> int:
-        try:
-            return self._wal.stat().st_size
-        except FileNotFoundError:
-            return 0
+        return wal_size(self._path)
 
     def _wal_from(self, begin: int) -> bytes:
         try:

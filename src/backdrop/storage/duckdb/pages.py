@@ -1,13 +1,14 @@
-"""Running a statement, and its records in pages."""
+"""Running a statement: its records in pages, or its rows as they are, in batches."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 import duckdb
+import pyarrow as pa
 
 from backdrop.domain.values import Record
-from backdrop.storage.duckdb.catalogue import Table
+from backdrop.storage.duckdb.catalogue import Table, quoted
 from backdrop.storage.duckdb.columns import to_records
 from backdrop.storage.duckdb.sql import Statement
 from backdrop.storage.port import RECORDS_A_PAGE
@@ -32,3 +33,21 @@ def pages(
         if statement is None:
             return
         run(cursor, statement)
+
+
+def batches(connection: duckdb.DuckDBPyConnection, select: str) -> Iterator[pa.RecordBatch]:
+    """The rows of the statement, a hundred thousand at a time."""
+    reader: pa.RecordBatchReader = connection.sql(select).to_arrow_reader(100_000)
+    yield from reader
+
+
+def copy_rows(
+    connection: duckdb.DuckDBPyConnection,
+    select: str,
+    other: duckdb.DuckDBPyConnection,
+    table: str,
+) -> None:
+    """Put the rows of the statement into a table of another database."""
+    for batch in batches(connection, select):
+        other.register("batch", pa.Table.from_batches([batch]))
+        other.execute(f"INSERT INTO {quoted(table)} SELECT * FROM batch")

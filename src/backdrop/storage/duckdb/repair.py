@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 
 from backdrop.errors import StorageUnavailable
 from backdrop.storage.duckdb.catalogue import quoted
@@ -35,6 +34,7 @@ from backdrop.storage.duckdb.opening import (
     says_damaged,
     wording,
 )
+from backdrop.storage.duckdb.pages import batches, copy_rows
 from backdrop.storage.repaired import BeyondRepair, Repair, Saved
 
 
@@ -212,19 +212,13 @@ def _records_tables(
 
 def _is_readable(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
     try:
-        for _ in _batches(connection, f"SELECT * FROM {quoted(table)}"):
+        for _ in batches(connection, f"SELECT * FROM {quoted(table)}"):
             pass
     except duckdb.Error:
         return False
     return True
 
 
-def _batches(connection: duckdb.DuckDBPyConnection, select: str) -> Iterator[pa.RecordBatch]:
-    reader: pa.RecordBatchReader = connection.sql(select).to_arrow_reader(_ROWS_AT_ONCE)
-    yield from reader
-
-
-_ROWS_AT_ONCE = 100_000
 _ROWS_TOGETHER = 122_880
 """Rows whose columns DuckDB keeps in the same blocks: a row group."""
 
@@ -261,9 +255,7 @@ def _salvage(
             new.execute(statement)
             for select in _selects(connection, name, broken):
                 with contextlib.suppress(duckdb.Error):
-                    for batch in _batches(connection, select):
-                        new.register("batch", pa.Table.from_batches([batch]))
-                        new.execute(f"INSERT INTO {quoted(name)} SELECT * FROM batch")
+                    copy_rows(connection, select, new, name)
     return fresh
 
 

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import duckdb
 import msgspec
-import pyarrow as pa
 
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.token import Token
 from backdrop.storage.duckdb.catalogue import Table, quoted
 from backdrop.storage.duckdb.disk import unavailable
 from backdrop.storage.duckdb.opening import CONFIG
-from backdrop.storage.duckdb.pages import pages, run
+from backdrop.storage.duckdb.pages import copy_rows, pages, run
 from backdrop.storage.duckdb.sql import select_stored
 from backdrop.storage.duckdb.state import read_state
 from backdrop.storage.port import BucketState, Reading
@@ -27,7 +26,7 @@ _NOTE = "backup"
 """The table that a backup has and a store has not."""
 _OF_THE_PROCESS = frozenset({"opened"})
 """Tables of which a copy has the columns and no row."""
-_ROWS_AT_ONCE = 100_000
+_ROWS_AT_ONCE = 10_000
 
 
 class FileSnapshot:
@@ -39,15 +38,13 @@ class FileSnapshot:
             self._state = read_state(connection)
 
     def buckets(self) -> list[Bucket]:
-        return [self._state.tables[name].bucket for name in sorted(self._state.tables)]
+        return self._state.buckets()
 
     def state(self, name: str) -> BucketState:
-        table = self._table(name)
-        return BucketState(table.bucket, table.version, table.records, table.last_written)
+        return self._table(name).state
 
     def tokens(self, bucket: str) -> list[Token]:
-        found = (token for token in self._state.tokens.values() if token.bucket == bucket)
-        return sorted(found, key=lambda token: (token.created_at, token.id))
+        return self._state.tokens_of(bucket)
 
     @contextmanager
     def stored(self, bucket: str) -> Iterator[Reading]:
@@ -72,7 +69,7 @@ class FileSnapshot:
             for name, statement in self._tables().items():
                 new.execute(statement)
                 if name not in _OF_THE_PROCESS:
-                    self._copy(name, new)
+                    copy_rows(self._connection, f"SELECT * FROM {quoted(name)}", new, name)
             new.execute(f"CREATE TABLE {_NOTE} (note BLOB NOT NULL)")
             new.execute(f"INSERT INTO {_NOTE} VALUES ($1)", [note])
             new.commit()
@@ -100,17 +97,10 @@ class FileSnapshot:
         """How many rows, and the SHA-256 of all of them as they lie."""
         digest, rows = hashlib.sha256(), 0
         self._connection.execute(f"SELECT * FROM {quoted(name)}")
-        while found := self._connection.fetchmany(_ROWS_AT_ONCE // 10):
+        while found := self._connection.fetchmany(_ROWS_AT_ONCE):
             rows += len(found)
             digest.update(msgspec.json.encode(found))
         return f"{rows} rows, {digest.hexdigest()}"
-
-    def _copy(self, name: str, new: duckdb.DuckDBPyConnection) -> None:
-        rows = self._connection.sql(f"SELECT * FROM {quoted(name)}")
-        reader: pa.RecordBatchReader = rows.to_arrow_reader(_ROWS_AT_ONCE)
-        for batch in reader:
-            new.register("batch", pa.Table.from_batches([batch]))
-            new.execute(f"INSERT INTO {quoted(name)} SELECT * FROM batch")
 
 
 @contextmanager

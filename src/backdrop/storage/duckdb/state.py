@@ -33,6 +33,13 @@ class State:
     audited: int
     """The highest number of an entry of the audit log so far."""
 
+    def buckets(self) -> list[Bucket]:
+        return [self.tables[name].bucket for name in sorted(self.tables)]
+
+    def tokens_of(self, bucket: str) -> list[Token]:
+        found = (token for token in self.tokens.values() if token.bucket == bucket)
+        return sorted(found, key=lambda token: (token.created_at, token.id))
+
 
 def read_entries(
     connection: duckdb.DuckDBPyConnection, kind: str, key: str | None = None, *, now: datetime
