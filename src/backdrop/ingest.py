@@ -15,7 +15,7 @@ from backdrop.domain.audit import Act, Action
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.once import AlreadyDone, Once
 from backdrop.domain.record import parse_patch, parse_records
-from backdrop.domain.table import joined
+from backdrop.domain.table import RawRows, joined
 from backdrop.errors import KeyReused
 from backdrop.schema import schema_check
 from backdrop.storage.port import Storage
@@ -45,7 +45,7 @@ def earlier(storage: Storage, bucket: Bucket, once: Once | None) -> Receipt | No
 def ingest(
     storage: Storage,
     bucket: Bucket,
-    raw_rows: Sequence[Any],
+    raw_rows: RawRows,
     *,
     replace: bool = False,
     by: str | None = None,

@@ -209,6 +209,13 @@ def test_an_id_has_1_to_512_characters_without_white_space(accepted: str) -> Non
     assert parse({"_id": accepted}).rows == [{"_id": accepted}]
 
 
+@pytest.mark.parametrize("space", [chr(code) for code in range(0x11000) if chr(code).isspace()])
+def test_an_id_with_white_space_anywhere_is_refused(space: str) -> None:
+    for refused_id in (f"{space}x", f"x{space}x", f"x{space}", space):
+        error = refused({"_id": "good"}, {"_id": refused_id}, {"_id": "better"})
+        assert places(error) == [("invalid_id", 1, "_id")]
+
+
 def test_every_problem_of_every_record_is_listed() -> None:
     error = refused(
         {"aa": [], "bb": math.nan, "cc": 1},

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backdrop.domain.times import format_instant, parse_instant
+from backdrop.domain.times import format_instant, parse_instant, parse_instants
 from tests.strategies import all_zone_names, zone
 
 ACCEPTED = {
@@ -235,3 +236,49 @@ def test_a_local_time_is_the_earlier_instant_that_shows_it(local: datetime, plac
         assert parsed == min(candidates)
     else:
         assert shown > local  # skipped: the offset before the change leads past it
+
+
+def _outcome(parse: Callable[[], list[datetime]]) -> list[datetime] | str:
+    try:
+        return parse()
+    except ValueError:
+        return "refused"
+
+
+def _is_read_as_each(texts: list[str]) -> None:
+    each = _outcome(lambda: [parse_instant(text) for text in texts])
+    column = _outcome(lambda: parse_instants(texts))
+    assert column == each
+    assert column == "refused" or {one.tzinfo for one in column} == {UTC}  # type: ignore[union-attr]
+
+
+_GIVEN = st.sampled_from(
+    [*ACCEPTED, *REFUSED, "2013-01-31T09:30:15+01:75", "2013-01-31\n2013-01-31"]
+)
+
+
+@given(st.lists(_GIVEN, min_size=1, max_size=3), st.integers(1, 3))
+def test_a_column_is_read_as_each_of_its_texts(texts: list[str], times: int) -> None:
+    """Whether they have one form or many; one that is refused is enough."""
+    _is_read_as_each(texts * times)
+
+
+_NEAR_THE_ENDS = st.tuples(
+    st.sampled_from([0, 1, 2013, 9999]),
+    st.sampled_from([0, 1, 2, 12, 13]),
+    st.sampled_from([0, 1, 28, 29, 31, 32]),
+    st.sampled_from([0, 20, 23, 24, 25]),
+    st.sampled_from([0, 24, 59, 60]),
+)
+
+
+@given(
+    st.lists(_NEAR_THE_ENDS, min_size=1, max_size=3),
+    st.sampled_from(["", "Z", "+00:00", "-0130", "+2400", "+00:60"]),
+)
+def test_a_column_of_one_form_is_read_as_each_of_its_texts(
+    numbers: list[tuple[int, ...]], offset: str
+) -> None:
+    """Digits that make no date, hour or minute are refused in a column, too."""
+    form = "{:04}-{:02}-{:02}T{:02}:{:02}"
+    _is_read_as_each([form.format(*number) + offset for number in numbers])

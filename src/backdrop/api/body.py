@@ -20,6 +20,8 @@ import zstandard
 from starlette.requests import Request
 
 from backdrop.answer import MOST_ROWS
+from backdrop.api.alike import decode_alike
+from backdrop.domain.table import RawRows, RawTable
 from backdrop.domain.values import INT64_MAX, INT64_MIN
 from backdrop.errors import (
     BodyTooLarge,
@@ -268,7 +270,7 @@ _UNPACKERS: Mapping[Encoding, Callable[[memoryview, int], Iterator[bytes]]] = {
 # -- decoding ---------------------------------------------------------------------------------
 
 
-def parse_rows(data: bytes, *, most: int = 2_000_000) -> list[Any]:
+def parse_rows(data: bytes, *, most: int = 2_000_000) -> RawRows:
     """The raw rows of a body: an array's items, or one object as an array of one.
 
     Raises InvalidRecords for more than `most`, before any is made.
@@ -284,14 +286,19 @@ def parse_rows(data: bytes, *, most: int = 2_000_000) -> list[Any]:
         and _brackets(_strings.sub(b"", data)) > most + 1
     ):
         raise _too_many_records(most)
-    value = _decode(data, _ROWS_EXPECTED, lenient=True)
+    alike = decode_alike(data) if len(data) >= _MANY else None
+    value = _decode(data, _ROWS_EXPECTED, lenient=True) if alike is None else alike
     if isinstance(value, dict):
         return [value]
-    if isinstance(value, list) and len(value) > most:
+    if not isinstance(value, (list, RawTable)):
+        raise InvalidBody(f"the body must be {_ROWS_EXPECTED}")
+    if len(value) > most:
         raise _too_many_records(most)
-    if isinstance(value, list):
-        return value
-    raise InvalidBody(f"the body must be {_ROWS_EXPECTED}")
+    return value
+
+
+_MANY = 4096
+"""Bytes of a body from which on its rows are worth a look at whether they are alike."""
 
 
 def _brackets(data: bytes) -> int:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from math import isfinite
@@ -13,7 +12,15 @@ from types import NoneType
 from typing import Any
 
 from backdrop.domain.bucket import Bucket
-from backdrop.domain.table import ABSENT, Absent, Records, last_of_each_id, pivoted
+from backdrop.domain.table import (
+    ABSENT,
+    Absent,
+    RawRows,
+    RawTable,
+    Records,
+    last_of_each_id,
+    pivoted,
+)
 from backdrop.domain.times import format_instant, parse_instant, parse_instants
 from backdrop.domain.values import (
     FIELD_EXPECTED,
@@ -44,7 +51,7 @@ class _Wrong(Exception):
 
 
 def parse_records(
-    raw_rows: Sequence[Any],
+    raw_rows: RawRows,
     bucket: Bucket,
     *,
     new_ids: Iterator[str],
@@ -55,36 +62,47 @@ def parse_records(
     Raises InvalidRecords if any row breaks one, with a Problem for each breach (the first
     `MOST_PROBLEMS_LISTED`), its `index` from 0 and its `field` where there is one.
     """
-    names = _names(raw_rows)
-    records = _parse_by_columns(raw_rows, names, bucket, new_ids, schema_check)
+    table = _by_columns(raw_rows)
+    records = None
+    if table is not None:
+        records = _parse_by_columns(table, bucket, new_ids, schema_check)
     if records is None:
         return _parse_one_by_one(raw_rows, bucket, new_ids, schema_check)
     return records
 
 
-def _names(raw_rows: Sequence[Any]) -> Iterable[Any]:
-    """The different names that the rows have, in the order in which they come.
+def _by_columns(raw_rows: RawRows) -> RawTable | None:
+    """The rows by columns; None where not all of them are objects, or none has a field.
 
-    Raises InvalidRecords where the table of them would be too large: with names that were never
-    meant to be so many, or one that is mostly gaps.
+    Raises InvalidRecords where the table would be too large: with names that were never meant to be
+    so many, or one that is mostly gaps.
     """
+    if isinstance(raw_rows, RawTable):
+        _refuse_too_large(len(raw_rows.columns), len(raw_rows))
+        return raw_rows
     rows = [row for row in raw_rows if isinstance(row, dict)]
     names = dict.fromkeys(rows[0] if rows else ())
     if len(set().union(*rows)) > len(names):  # which takes a third of the time of what follows
         names = dict.fromkeys(chain.from_iterable(rows))
-    if len(names) > MOST_FIELDS + len(RESERVED_FIELDS):
+    _refuse_too_large(len(names), len(raw_rows))
+    if len(rows) < len(raw_rows) or not names:
+        return None
+    return RawTable(pivoted(rows, names), len(rows))
+
+
+def _refuse_too_large(fields: int, records: int) -> None:
+    if fields > MOST_FIELDS + len(RESERVED_FIELDS):
         raise InvalidRecords(
-            f"nothing was stored: the records have {len(names):,} different fields, and a bucket "
+            f"nothing was stored: the records have {fields:,} different fields, and a bucket "
             f"may have {MOST_FIELDS:,}: is something a field's name that should be a value?",
             code="too_many_fields",
         )
-    if len(names) * len(raw_rows) > MOST_CELLS:
+    if fields * records > MOST_CELLS:
         raise InvalidRecords(
-            f"nothing was stored: {len(raw_rows):,} records of {len(names):,} different fields are "
+            f"nothing was stored: {records:,} records of {fields:,} different fields are "
             "too many for one batch: send them in smaller ones",
             code="batch_too_large",
         )
-    return names
 
 
 MOST_CELLS = 20_000_000
@@ -92,7 +110,7 @@ MOST_CELLS = 20_000_000
 
 
 def _parse_one_by_one(
-    raw_rows: Sequence[Any],
+    raw_rows: RawRows,
     bucket: Bucket,
     new_ids: Iterator[str],
     schema_check: SchemaCheck | None,
@@ -218,24 +236,21 @@ def _check_auto_id(record: Record, fields: Sequence[str]) -> str:
 
 
 def _parse_by_columns(
-    raw_rows: Sequence[Any],
-    names: Iterable[str],
+    table: RawTable,
     bucket: Bucket,
     new_ids: Iterator[str],
     schema_check: SchemaCheck | None,
 ) -> Records | None:
     """The batch, if looking at its columns is enough to accept it; else None."""
-    if set(map(type, raw_rows)) != {dict} or not all(raw_rows):
-        return None
-    if schema_check is not None and any(map(schema_check, raw_rows)):
+    if _has_empty_row(table) or (schema_check is not None and any(map(schema_check, table))):
         return None
     columns: dict[str, Sequence[Any]] = {}
-    for name, column in pivoted(raw_rows, names).items():
+    for name, column in table.columns.items():
         parsed = _parse_column(name, column)
         if parsed is None:
             return None
         columns[name] = parsed
-    ids = columns.get(ID, [ABSENT] * len(raw_rows))
+    ids = columns.get(ID, [ABSENT] * len(table))
     if bucket.auto_ids:
         made = _made_ids(columns, bucket.auto_ids)
         if made is None or any(
@@ -243,9 +258,16 @@ def _parse_by_columns(
         ):
             return None
         ids = made
-    ids_are_new = set(ids) == {ABSENT}
-    columns[ID] = [next(new_ids) if one is ABSENT else one for one in ids]
-    return Records(last_of_each_id(columns), len(raw_rows), ids_are_new)
+    different = set(ids)
+    ids_are_new = different == {ABSENT}
+    if ABSENT in different:
+        ids = [next(new_ids) if one is ABSENT else one for one in ids]
+    columns[ID] = ids
+    return Records(last_of_each_id(columns), len(table), ids_are_new)
+
+
+def _has_empty_row(table: RawTable) -> bool:
+    return all(ABSENT in column for column in table.columns.values()) and not all(table)
 
 
 def _parse_column(name: str, column: Sequence[Any]) -> Sequence[Any] | None:
@@ -268,7 +290,6 @@ def _parse_column(name: str, column: Sequence[Any]) -> Sequence[Any] | None:
     return column
 
 
-_white_space = re.compile(r"\s").search
 _PLAIN_KINDS = {str, int, float, bool, NoneType}
 
 
@@ -292,8 +313,9 @@ def _are_in_range(given: Sequence[Any], kinds: set[type]) -> bool:
         return False
     if str in kinds:
         texts = given if len(kinds) == 1 else [one for one in given if type(one) is str]
+        joined = "".join(texts)
         try:
-            "".join(texts).encode()
+            return joined.isascii() or bool(joined.encode())
         except UnicodeEncodeError:
             return False
     return True
@@ -302,7 +324,8 @@ def _are_in_range(given: Sequence[Any], kinds: set[type]) -> bool:
 def _are_ids(texts: Sequence[str]) -> bool:
     """Whether each has 1 to 512 characters and no white space."""
     all_fit = all(texts) and max(map(len, texts)) <= MOST_ID_CHARACTERS
-    return all_fit and _white_space("".join(texts)) is None
+    joined = "".join(texts)
+    return all_fit and joined.split(maxsplit=1) == [joined]
 
 
 def _made_ids(columns: Mapping[str, Sequence[Any]], fields: Sequence[str]) -> list[str] | None:

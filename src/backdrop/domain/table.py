@@ -6,7 +6,7 @@ more than to store them; by columns, a check or a conversion is one step for ten
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
@@ -30,6 +30,23 @@ ABSENT: Final = Absent()
 
 Column: TypeAlias = Sequence[Any]
 """Values, or `ABSENT`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawTable:
+    """Raw rows, of which nothing is checked yet, by columns. One by one, they are objects."""
+
+    columns: Mapping[str, Column]
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return rows_of(self.columns)
+
+
+RawRows: TypeAlias = Sequence[Any] | RawTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +77,14 @@ class Records:
     @property
     def rows(self) -> list[Record]:
         """The records one by one, in order."""
-        names = tuple(self.columns)
-        return [
-            {name: value for name, value in zip(names, row, strict=True) if value is not ABSENT}
-            for row in zip(*self.columns.values(), strict=True)
-        ]
+        return list(rows_of(self.columns))
+
+
+def rows_of(columns: Mapping[str, Column]) -> Iterator[dict[str, Any]]:
+    """The rows one by one, without the fields that they lack."""
+    names = tuple(columns)
+    for row in zip(*columns.values(), strict=True):
+        yield {name: value for name, value in zip(names, row, strict=True) if value is not ABSENT}
 
 
 def pivoted(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[str, list[Any]]:
@@ -78,10 +98,9 @@ def pivoted(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[str
 def last_of_each_id(columns: Mapping[str, Column]) -> Mapping[str, Column]:
     """The table without the rows whose id comes again further down."""
     ids = columns.get(ID, ())
-    place = dict(zip(ids, range(len(ids)), strict=True))
-    if len(place) == len(ids):
+    if len(set(ids)) == len(ids):
         return columns
-    kept = sorted(place.values())
+    kept = sorted(dict(zip(ids, range(len(ids)), strict=True)).values())
     return {name: [column[row] for row in kept] for name, column in columns.items()}
 
 

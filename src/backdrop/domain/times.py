@@ -16,7 +16,7 @@ EXPECTED = (
 
 _INSTANT = (
     r"\d{4}-\d\d-\d\d"
-    r"(?:[T ](?:[01]\d|2[0-3]):\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?[0-5]\d)?)?"
+    r"(?:[T ](?:[01]\d|2[0-3]):\d\d(?::\d\d(?:\.\d{1,9})?)?(?P<offset>Z|[+-]\d\d:?[0-5]\d)?)?"
 )
 _is_instant = re.compile(_INSTANT, re.ASCII).fullmatch
 _are_instants = re.compile(f"(?:{_INSTANT}\n)*+", re.ASCII).fullmatch
@@ -42,12 +42,35 @@ def parse_instant(text: str, *, zone: tzinfo = UTC) -> datetime:
 
 def parse_instants(texts: Sequence[str]) -> list[datetime]:
     """The instants of a column, each as `parse_instant` reads it in UTC. Raises ValueError."""
-    if not _are_instants("\n".join([*texts, ""])):  # one with a line break fails further down
+    joined = "\n".join([*texts, ""])  # one with a line break fails further down
+    if not (_are_alike(texts, joined) or _are_instants(joined)):
         raise ValueError(f"expected {EXPECTED}")
     read = list(map(datetime.fromisoformat, texts))
-    if {one.tzinfo for one in read} == {UTC}:
+    zones = {one.tzinfo for one in read}
+    if zones == {UTC}:
         return read
+    if zones == {None}:
+        return [one.replace(tzinfo=UTC) for one in read]
     return list(map(parse_instant, texts))
+
+
+def _are_alike(texts: Sequence[str], joined: str) -> bool:
+    """Whether the first is in the grammar, and all others have its form and its offset.
+
+    Which columns mostly do: this takes a tenth of the time of matching them all.
+    """
+    found = _is_instant(texts[0])
+    if found is None or not joined.isascii() or "T24" in joined or " 24" in joined:
+        return False
+    forms = joined.encode().translate(_DIGITS_TO_0)
+    form = forms[: len(texts[0]) + 1]
+    offset = found["offset"]
+    return forms == form * len(texts) and (
+        offset is None or joined.count(f"{offset}\n") == len(texts)
+    )
+
+
+_DIGITS_TO_0 = bytes.maketrans(b"123456789", b"000000000")
 
 
 def format_instant(instant: datetime) -> str:

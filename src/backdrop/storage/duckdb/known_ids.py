@@ -12,8 +12,13 @@ from rbloom import Bloom
 from backdrop.domain.values import ID
 from backdrop.storage.duckdb.catalogue import Table, quoted
 
-_FALSE_POSITIVES = 1e-7
-"""So rare that a batch of 10,000 new ids meets one in a thousand batches."""
+_SPACE = 3.1
+_FALSE_POSITIVES = 1e-3
+"""Made for so many times the ids that it gets, a filter with this rate says yes of one in some ten
+millions (at worst (1 - e^(-10 ln 2 / 3.1))^10): a batch of 10,000 new ids meets one in hundreds of
+batches. It looks at 10 bits for each id; one made for just that rate and those ids would need a
+third less room, and look at 23.
+"""
 _SMALLEST = 250_000
 
 
@@ -21,7 +26,7 @@ class KnownIds:
     """A set of ids that may say yes of an id it doesn't hold (one in ten million), never no.
 
     Bloom filters have a fixed size, so each that is full is followed by one twice as large; about
-    4 bytes an id. Not `complete`, it can't answer: the ids that the table held before are not all
+    6 bytes an id. Not `complete`, it can't answer: the ids that the table held before are not all
     in it yet.
     """
 
@@ -36,7 +41,7 @@ class KnownIds:
             if self._room < len(ids):
                 self._size = max(2 * self._size, 4 * len(ids), _SMALLEST)
                 self._room = self._size
-                self._filters.append(Bloom(self._size, _FALSE_POSITIVES))
+                self._filters.append(Bloom(int(_SPACE * self._size), _FALSE_POSITIVES))
             self._filters[-1].update(ids)
             self._room -= len(ids)
 
