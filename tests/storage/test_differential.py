@@ -89,7 +89,7 @@ def _features(query: Query, answer: Any) -> Iterator[str]:
 def engines(tmp_path_factory: pytest.TempPathFactory, mongodb: str) -> Iterator[Engines]:
     folder: Path = tmp_path_factory.mktemp("differential")
     whole = DuckDBStorage(folder / "whole.duckdb")
-    sliced = DuckDBStorage(folder / "sliced.duckdb", sorted_at_once=3)
+    sliced = DuckDBStorage(folder / "sliced.duckdb", sorted_at_once=3, gathered_below=2)
     url = server.database(mongodb)
     others = {"whole": whole, "sliced": sliced, "mongodb": MongoDBStorage(url)}
     engines = Engines(MemoryStorage(), others)

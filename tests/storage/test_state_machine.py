@@ -305,7 +305,7 @@ class Stores(RuleBasedStateMachine):
 class DuckDBStores(Stores):
     def open(self) -> Storage:
         path = Path(self.where, "store.duckdb")
-        return DuckDBStorage(path, clock=lambda: self.now, sorted_at_once=3)
+        return DuckDBStorage(path, clock=lambda: self.now, sorted_at_once=3, gathered_below=2)
 
 
 class MongoDBStores(Stores):

@@ -263,7 +263,9 @@ def _parse_by_columns(
     if ABSENT in different:
         ids = [next(new_ids) if one is ABSENT else one for one in ids]
     columns[ID] = ids
-    return Records(last_of_each_id(columns), len(table), ids_are_new)
+    if ids_are_new:
+        return Records(columns, len(table), ids_are_new=True)
+    return Records(last_of_each_id(columns), len(table))
 
 
 def _has_empty_row(table: RawTable) -> bool:

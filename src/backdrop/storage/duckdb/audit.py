@@ -11,6 +11,7 @@ import msgspec
 import pyarrow as pa
 
 from backdrop.domain.audit import Act, AuditEntry
+from backdrop.storage.duckdb.inserts import Inserts
 from backdrop.storage.duckdb.sql import naive
 from backdrop.storage.port import audit_number
 
@@ -35,20 +36,20 @@ _COLUMNS = pa.schema(
 )
 
 
-def insert_acts(
-    connection: duckdb.DuckDBPyConnection, acts: Sequence[Act], first_number: int, now: datetime
-) -> None:
+def insert_acts(inserts: Inserts, acts: Sequence[Act], first_number: int, now: datetime) -> None:
     """One statement, whose cost hardly depends on how many acts share the commit."""
     rows = [
         (number, naive(now), act.by, act.action, act.bucket, act.records, _text(act))
         for number, act in enumerate(acts, start=first_number)
     ]
-    if len(rows) == 1:
-        connection.execute("INSERT INTO audit VALUES ($1, $2, $3, $4, $5, $6, $7)", rows[0])
-        return
-    columns = dict(zip(_COLUMNS.names, zip(*rows, strict=True), strict=True))
-    connection.register("acts", pa.table(columns, schema=_COLUMNS))
-    connection.execute("INSERT INTO audit SELECT * FROM acts")
+    columns = zip(*rows, strict=True)
+    inserts.run(
+        "audit",
+        {
+            field.name: pa.array(values, field.type)
+            for field, values in zip(_COLUMNS, columns, strict=True)
+        },
+    )
 
 
 def read_audit(

@@ -29,6 +29,7 @@ from backdrop.domain.values import ID, TIMESTAMP, Record
 from backdrop.errors import Conflict, NotFound, StorageFull, StorageUnavailable
 from backdrop.storage.duckdb.audit import read_audit
 from backdrop.storage.duckdb.catalogue import Table, quoted
+from backdrop.storage.duckdb.columns import Batch
 from backdrop.storage.duckdb.deadlines import Deadlines
 from backdrop.storage.duckdb.disk import Say, unavailable
 from backdrop.storage.duckdb.file import LONGEST_WAIT, StoreFile
@@ -68,8 +69,10 @@ T = TypeVar("T")
 class DuckDBStorage:
     """A store in one DuckDB file, which this process alone may have open, with `room` for its work.
 
-    `sorted_at_once`: about how many records a reading sorts in memory at a time. `say` is told what
-    the people who look after the server should know. A disk that fails to sync ends the process.
+    `sorted_at_once`: about how many records a reading sorts in memory at a time. `gathered_below`:
+    batches of fewer records than this go into the file together, others by themselves. `say` is
+    told what the people who look after the server should know. A disk that fails to sync ends the
+    process.
     Raises StorageUnavailable where the file can't be opened, with the reason in its message.
     """
 
@@ -81,12 +84,14 @@ class DuckDBStorage:
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         sorted_at_once: int = 50_000,
+        gathered_below: int = 200,
         room: Room = Room(),  # noqa: B008  frozen
         say: Say = lambda _: None,
         report: Report = lambda *_: None,
     ) -> None:
         self._clock = clock
         self._sorted_at_once = sorted_at_once
+        self._gathered_below = gathered_below
         self._path = path
         self._one_snapshot = threading.Lock()
         self._file = StoreFile(path, room, say=say, report=report, on_open=self._found)
@@ -153,12 +158,15 @@ class DuckDBStorage:
     def save(
         self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None
     ) -> None:
-        self._write(lambda transaction: transaction.save(bucket, records, once), act)
+        # What is large is made ready here: other threads go on meanwhile, and so does the writer.
+        ready = records if len(records) < self._gathered_below else Batch.of(records)
+        self._write(lambda transaction: transaction.save(bucket, ready, once), act)
 
     def replace(
         self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None
     ) -> None:
-        self._write(lambda transaction: transaction.replace(bucket, records, once), act)
+        batch = Batch.of(records)
+        self._write(lambda transaction: transaction.replace(bucket, batch, once), act)
 
     def update(
         self,
@@ -187,8 +195,8 @@ class DuckDBStorage:
 
         def put(records: Records) -> None:
             nonlocal table
-            filled = table
-            table = self._write(lambda transaction: transaction.fill(filled, records))
+            filled, batch = table, Batch.of(records)
+            table = self._write(lambda transaction: transaction.fill(filled, batch))
 
         try:
             yield put
@@ -395,6 +403,7 @@ class DuckDBStorage:
             file.connection,
             self._state,
             file.ids,
+            file.inserts,
             file.done,
             now=self._clock(),
             publish=self._publish,

@@ -13,6 +13,7 @@ from backdrop.errors import StorageUnavailable
 from backdrop.storage.duckdb.disk import says_not_synced
 from backdrop.storage.duckdb.done import DoneWrites
 from backdrop.storage.duckdb.guard import Guard, WalEnd
+from backdrop.storage.duckdb.inserts import Inserts
 from backdrop.storage.duckdb.known_ids import IdsByTable
 from backdrop.storage.duckdb.opening import Room, refusal
 from backdrop.storage.duckdb.state import State, read_state
@@ -55,6 +56,7 @@ class OpenFile:
             self.done = DoneWrites(self.connection)
             guard.begin(self.connection, self.state, is_writing=is_writing)
             self.ids = IdsByTable(self.connection, self.state.tables.values())
+            self.inserts = Inserts(self.connection)
         except BaseException:
             with suppress(duckdb.Error):
                 self.connection.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -22,14 +22,16 @@ from backdrop.errors import Conflict, NotFound
 from backdrop.storage.duckdb.audit import insert_acts, prune
 from backdrop.storage.duckdb.catalogue import (
     SEQUENCE,
+    Kind,
     Table,
     add_columns,
     create_table,
     quoted,
 )
-from backdrop.storage.duckdb.columns import to_columns, to_records
+from backdrop.storage.duckdb.columns import Batch, to_records
 from backdrop.storage.duckdb.disk import unknown_if_fatal
 from backdrop.storage.duckdb.done import DoneWrites
+from backdrop.storage.duckdb.inserts import Inserts
 from backdrop.storage.duckdb.known_ids import IdsByTable
 from backdrop.storage.duckdb.sql import naive
 from backdrop.storage.duckdb.state import State, as_text, read_entries
@@ -46,8 +48,8 @@ from backdrop.storage.port import (
 class Transaction:
     """Operations on the open transaction. Each checks first, and changes something only then.
 
-    Records to save are gathered, and go in together before anything else touches their bucket; so
-    are the acts for the audit log, which go in at the end.
+    Records to save are gathered, and go in together before anything else touches their bucket. The
+    state of the buckets, and the acts for the audit log, go in at the end.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Transaction:
         connection: duckdb.DuckDBPyConnection,
         state: State,
         ids: IdsByTable,
+        inserts: Inserts,
         done: DoneWrites,
         *,
         now: datetime,
@@ -66,10 +69,13 @@ class Transaction:
         self._version = state.version
         self._sequence = state.next_sequence
         self._ids = ids
+        self._inserts = inserts
         self._done = done
         self._now = now
         self._publish = publish
         self._gathered: dict[str, list[Records]] = {}
+        self._stale: set[str] = set()
+        """The buckets whose row in the file does not say what they have come to."""
         self._audited = state.audited
         self._acts: list[Act] = []
         self._kept: dict[tuple[str, str], Once] = {}  # by bucket and key
@@ -78,6 +84,7 @@ class Transaction:
     def commit(self) -> None:
         for name in list(self._gathered):
             self._store_gathered(name)
+        self._store_changed()
         self._store_acts()
         self._done.keep(self._connection, self._kept, now=self._now)
         with unknown_if_fatal():
@@ -89,6 +96,7 @@ class Transaction:
     def rollback(self) -> None:
         with contextlib.suppress(duckdb.Error):  # a commit that failed has rolled back already
             self._connection.rollback()
+        self._inserts.forget()
 
     # -- buckets ----------------------------------------------------------------------------
 
@@ -160,19 +168,25 @@ class Transaction:
 
     # -- records ----------------------------------------------------------------------------
 
-    def save(self, bucket: str, records: Records, once: Once | None) -> None:
+    def save(self, bucket: str, records: Records | Batch, once: Once | None) -> None:
+        """Gather the records; a batch that is ready goes in at once, by itself."""
         table = self._table(bucket)
         self._refuse_done(bucket, once)
-        gathered = self._gathered.setdefault(bucket, [])
-        known = (field for field, _ in table.columns)
-        refuse_too_many_fields(known, *(batch.columns for batch in gathered), records.columns)
-        gathered.append(records)
+        gathered = self._gathered.get(bucket, [])
+        known = [_fields(table.columns), *(before.columns for before in gathered)]
+        if isinstance(records, Batch):
+            refuse_too_many_fields(*known, _fields(records.columns))
+            self._store_gathered(bucket)
+            self._store(self._table(bucket), records)
+        else:
+            refuse_too_many_fields(*known, records.columns)
+            self._gathered.setdefault(bucket, []).append(records)
         self._keep(bucket, once)
 
-    def replace(self, bucket: str, records: Records, once: Once | None) -> None:
+    def replace(self, bucket: str, batch: Batch, once: Once | None) -> None:
         table = self._table(bucket)
         self._refuse_done(bucket, once)
-        refuse_too_many_fields(records.columns)
+        refuse_too_many_fields(_fields(batch.columns))
         self._gathered.pop(bucket, None)
         self._execute(f"DROP TABLE {quoted(table.name)}")
         self._execute("DELETE FROM fields WHERE records_table = $1", table.name)
@@ -181,7 +195,7 @@ class Transaction:
         self._execute(create_table(table))
         self._execute("UPDATE buckets SET records_table = $1 WHERE name = $2", name, bucket)
         self._ids.start(name)
-        self._insert(table, records)
+        self._insert(table, batch)
         self._keep(bucket, once)
 
     def update(
@@ -200,8 +214,9 @@ class Transaction:
         if not stored:
             raise NotFound(no_record(bucket, record_id))
         changed = change(stored[0])
-        refuse_too_many_fields((field for field, _ in table.columns), changed)
-        self._insert(table, Records.of([changed]), deleted=self._delete(table, [record_id]))
+        refuse_too_many_fields(_fields(table.columns), changed)
+        batch = Batch.of(Records.of([changed]))
+        self._insert(table, batch, deleted=self._delete(table, [record_id]))
         self._keep(bucket, once)
 
     def delete(self, bucket: str, record_id: str) -> None:
@@ -227,14 +242,14 @@ class Transaction:
 
     def _store_gathered(self, bucket: str) -> None:
         gathered = self._gathered.pop(bucket, None)
-        if gathered is None:
-            return
-        table = self._table(bucket)
-        records = joined(gathered)
+        if gathered is not None:
+            self._store(self._table(bucket), Batch.of(joined(gathered)))
+
+    def _store(self, table: Table, batch: Batch) -> None:
         deleted = 0
-        if not records.ids_are_new:
-            deleted = self._delete(table, self._ids.maybe_held(table.name, records.ids))
-        self._insert(table, records, deleted=deleted)
+        if not batch.ids_are_new:
+            deleted = self._delete(table, self._ids.maybe_held(table.name, batch.ids))
+        self._insert(table, batch, deleted=deleted)
 
     def _delete(self, table: Table, ids: Sequence[str]) -> int:
         """Remove the records of those ids; how many there were."""
@@ -249,16 +264,15 @@ class Transaction:
         (count,) = deleted.fetchall()[0]
         return int(count)
 
-    def _insert(self, table: Table, records: Records, *, deleted: int = 0) -> None:
-        table = self._append(table, records)
-        if len(records):
-            self._ids.add(table.name, records.ids)
-        self._written(table, added=len(records), deleted=deleted)
+    def _insert(self, table: Table, batch: Batch, *, deleted: int = 0) -> None:
+        table = self._append(table, batch)
+        if len(batch):
+            self._ids.add(table.name, batch.ids)
+        self._written(table, added=len(batch), deleted=deleted)
 
-    def _append(self, table: Table, records: Records) -> Table:
+    def _append(self, table: Table, batch: Batch) -> Table:
         """Put the records at the table's end; the table with the columns that it then has."""
-        columns = to_columns(records)
-        added = [key for key in columns if key not in table.columns]
+        added = [key for key in batch.columns if key not in table.columns]
         if added:
             table = table.with_columns(added)
             for statement in add_columns(table, added):
@@ -271,14 +285,12 @@ class Transaction:
                     kind,
                     table.columns[field, kind],
                 )
-        if len(records):
-            sequence = range(self._sequence, self._sequence + len(records))
+        if len(batch):
+            sequence = range(self._sequence, self._sequence + len(batch))
             self._sequence = sequence.stop
-            batch = {SEQUENCE: pa.arange(sequence.start, sequence.stop)}
-            batch |= {table.columns[key]: column for key, column in columns.items()}
-            self._connection.register("batch", pa.table(batch))
-            names = ", ".join(map(quoted, batch))
-            self._execute(f"INSERT INTO {quoted(table.name)} ({names}) SELECT {names} FROM batch")
+            columns = {SEQUENCE: pa.arange(sequence.start, sequence.stop)}
+            columns |= {table.columns[key]: column for key, column in batch.columns.items()}
+            self._inserts.run(table.name, columns)
         return table
 
     # -- restoring --------------------------------------------------------------------------
@@ -293,10 +305,10 @@ class Transaction:
         self._execute(create_table(table))
         return table
 
-    def fill(self, table: Table, records: Records) -> Table:
-        refuse_too_many_fields((field for field, _ in table.columns), records.columns)
-        filled = self._append(table, records)
-        return dataclasses.replace(filled, records=table.records + len(records))
+    def fill(self, table: Table, batch: Batch) -> Table:
+        refuse_too_many_fields(_fields(table.columns), _fields(batch.columns))
+        filled = self._append(table, batch)
+        return dataclasses.replace(filled, records=table.records + len(batch))
 
     def put_in_place(self, table: Table, tokens: Sequence[Token]) -> None:
         """Make it the table of its bucket, whose tokens these are from now on."""
@@ -349,7 +361,7 @@ class Transaction:
     def _store_acts(self) -> None:
         if self._acts:
             first = max(self._audited + 1, int(self._now.timestamp() * 1_000_000))
-            insert_acts(self._connection, self._acts, first, self._now)
+            insert_acts(self._inserts, self._acts, first, self._now)
             self._audited = first + len(self._acts) - 1
 
     # -- within -----------------------------------------------------------------------------
@@ -372,13 +384,17 @@ class Transaction:
         self._next_version()
         table = dataclasses.replace(table, version=self._version)
         self._tables[table.bucket.name] = table
-        self._execute(
-            "UPDATE buckets SET version = $1, records = $2, last_written = $3 WHERE name = $4",
-            table.version,
-            table.records,
-            naive(table.last_written) if table.last_written else None,
-            table.bucket.name,
-        )
+        self._stale.add(table.bucket.name)
+
+    def _store_changed(self) -> None:
+        for table in (self._tables[name] for name in self._stale if name in self._tables):
+            self._execute(
+                "UPDATE buckets SET version = $1, records = $2, last_written = $3 WHERE name = $4",
+                table.version,
+                table.records,
+                naive(table.last_written) if table.last_written else None,
+                table.bucket.name,
+            )
 
     def _new_table_name(self) -> str:
         """A name that no table of this store ever had: versions are not used twice."""
@@ -410,3 +426,7 @@ class Transaction:
 
     def _execute(self, statement: str, *parameters: Any) -> duckdb.DuckDBPyConnection:
         return self._connection.execute(statement, parameters)
+
+
+def _fields(columns: Iterable[tuple[str, Kind]]) -> Iterable[str]:
+    return (field for field, _ in columns)
