@@ -11,5 +11,6 @@ state.py      what the file holds, read
 catalogue.py  what the tables look like: buckets, and fields -> typed columns
 columns.py    pure: records -> typed columns and back
 sql.py        pure: Query -> (SQL, parameters)
+inserts.py    Arrow columns -> rows at a table's end
 known_ids.py  which ids are certainly new
 """

@@ -17,7 +17,7 @@ class DoneWrites:
     """What is kept of them. A key that is certainly new needs no look into the table."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._known = KnownIds(complete=True)
+        self._known = KnownIds()
         rows = connection.execute("SELECT bucket, key FROM done").fetchall()
         if rows:
             self._known.add([_name(bucket, key) for bucket, key in rows])

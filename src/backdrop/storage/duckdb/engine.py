@@ -419,7 +419,7 @@ class DuckDBStorage:
     def _publish(self, state: State) -> None:
         self._file.open.guard.note(self._state, state)
         self._state = state
-        self._file.open.ids.keep(table.name for table in state.tables.values())
+        self._file.open.ids.committed(table.name for table in state.tables.values())
 
     @contextmanager
     def _driver_errors(self) -> Iterator[None]:

@@ -246,9 +246,10 @@ class Transaction:
             self._store(self._table(bucket), Batch.of(joined(gathered)))
 
     def _store(self, table: Table, batch: Batch) -> None:
-        deleted = 0
-        if not batch.ids_are_new:
-            deleted = self._delete(table, self._ids.maybe_held(table.name, batch.ids))
+        maybe_held = () if batch.ids_are_new else self._ids.maybe_held(table.name, batch.ids)
+        deleted = self._delete(table, maybe_held)
+        if deleted < len(maybe_held):
+            self._ids.looked_in_vain(table.name, table.records)
         self._insert(table, batch, deleted=deleted)
 
     def _delete(self, table: Table, ids: Sequence[str]) -> int:
@@ -318,7 +319,6 @@ class Transaction:
             self.drop_bucket(bucket.name)
         self._add(table)
         self._changed(table)
-        self._ids.found(table.name)
         for token in tokens:
             self.add_token(token)
 
