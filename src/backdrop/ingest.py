@@ -7,6 +7,7 @@ import dataclasses
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -18,7 +19,7 @@ from backdrop.domain.record import parse_patch, parse_records
 from backdrop.domain.table import RawRows, joined
 from backdrop.errors import KeyReused
 from backdrop.schema import schema_check
-from backdrop.storage.port import Storage
+from backdrop.storage.port import Storage, done_at_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,19 @@ def ingest(
     except AlreadyDone as done:
         return _replayed(done.once, once)
     return Receipt(records.received)
+
+
+def ingest_soon(
+    storage: Storage, bucket: Bucket, raw_rows: RawRows, *, by: str | None = None
+) -> tuple[Receipt, Future[None]]:
+    """Check all the rows as `ingest` does, and begin to store them: the receipt is good once the
+    future has ended well. For few rows, and a store that does not wait, on an event loop.
+    """
+    records = parse_records(raw_rows, bucket, new_ids=_new_ids(), schema_check=schema_check(bucket))
+    act = _act(by, "records_stored", bucket, records.received)
+    if not len(records):
+        return Receipt(0), done_at_once(lambda: None)
+    return Receipt(records.received), storage.save_soon(bucket.name, records, act=act)
 
 
 def ingest_parts(

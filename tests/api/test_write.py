@@ -7,7 +7,8 @@ import json
 import secrets
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 from urllib.parse import quote
 
@@ -34,10 +35,11 @@ def stored(desk: Desk, name: str = "things") -> Any:
 
 
 class Stuck(MemoryStorage):
-    """A store whose writes take until `go`."""
+    """A store whose writes take until `go`, at hand or not."""
 
-    def __init__(self) -> None:
+    def __init__(self, pool: Executor, *, at_hand: bool) -> None:
         super().__init__()
+        self.state_is_at_hand, self.pool = at_hand, pool
         self.waiting = threading.Semaphore(0)
         self.go = threading.Event()
 
@@ -48,11 +50,17 @@ class Stuck(MemoryStorage):
         self.go.wait(60)
         super().save(bucket, records, once=once, act=act)
 
+    def save_soon(self, bucket: str, records: Records, *, act: Act | None = None) -> Future[None]:
+        return self.pool.submit(self.save, bucket, records, act=act)
 
-def test_many_writes_that_wait_keep_nobody_else_from_an_answer(desk: Desk) -> None:
+
+@pytest.mark.parametrize("at_hand", [True, False])
+def test_many_writes_that_wait_keep_nobody_else_from_an_answer(desk: Desk, at_hand: bool) -> None:
     """More than there are threads for."""
-    storage = Stuck()
-    with desk.clients(storage=storage) as client, ThreadPoolExecutor(60) as pool:
+    with ExitStack() as stack:
+        pool, their_pool = (stack.enter_context(ThreadPoolExecutor(60)) for _ in range(2))
+        storage = Stuck(their_pool, at_hand=at_hand)
+        client = stack.enter_context(desk.clients(storage=storage))
         made = client.put("/_buckets/things", headers=desk.admin, json={})
         headers = bearer(made.json()["token"])
         posts = [

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette.responses import Response
 
 from backdrop.api.auth import looked_up, writer
-from backdrop.api.body import parse_row, parse_rows, read_records_body, unpack
+from backdrop.api.body import SentBody, parse_row, parse_rows, read_records_body, unpack
 from backdrop.api.encode import json_answer
 from backdrop.api.idempotency import REPLAYED, idempotency_key, once
 from backdrop.api.middleware import trace
 from backdrop.api.routes import BUCKET, RECORD, Resources, Site
 from backdrop.api.status import get_status
 from backdrop.domain.audit import Act
-from backdrop.ingest import Receipt, earlier, ingest, ingest_patch
+from backdrop.domain.bucket import Bucket
+from backdrop.ingest import Receipt, earlier, ingest, ingest_patch, ingest_soon
 
 
 async def post_records(request: Request, site: Site) -> Response:
@@ -29,6 +32,12 @@ async def _store(request: Request, site: Site, *, replace: bool) -> Response:
     bucket, by = await looked_up(writer, request, site)
     key = idempotency_key(request)
     body = await read_records_body(request, site.limits)
+    if not replace and key is None and _is_small(body, bucket, site):
+        async with site.writers:
+            rows = parse_rows(body.data, most=site.limits.records)
+            receipt, stored = ingest_soon(site.storage, bucket, rows, by=by)
+            await asyncio.shield(asyncio.wrap_future(stored))
+        return _answer(receipt, request)
 
     def store() -> Receipt:
         data = unpack(body, site.limits)
@@ -43,6 +52,20 @@ async def _store(request: Request, site: Site, *, replace: bool) -> Response:
         )
 
     return _answer(await run_sync(store, limiter=site.writers), request)
+
+
+_SMALL = 8 * 1024
+"""Bytes; to hand so few records to a thread takes longer than to check them."""
+
+
+def _is_small(body: SentBody, bucket: Bucket, site: Site) -> bool:
+    """Whether it is stored from the event loop, where nothing may wait or take long."""
+    return (
+        site.storage.state_is_at_hand
+        and len(body.data) <= min(_SMALL, site.limits.body_unpacked)
+        and body.encoding == "identity"
+        and bucket.schema is None  # which may have patterns that take long
+    )
 
 
 async def patch_record(request: Request, site: Site) -> Response:

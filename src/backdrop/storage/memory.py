@@ -9,6 +9,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -33,6 +34,7 @@ from backdrop.storage.port import (
     Restore,
     address_taken,
     audit_number,
+    done_at_once,
     no_record,
     no_token,
     not_a_number,
@@ -172,6 +174,9 @@ class MemoryStorage:
                 _put(shelf, record)
             self._written(shelf, once)
             self._note(act)
+
+    def save_soon(self, bucket: str, records: Records, *, act: Act | None = None) -> Future[None]:
+        return done_at_once(lambda: self.save(bucket, records, act=act))
 
     def replace(
         self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None

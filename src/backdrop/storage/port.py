@@ -11,6 +11,7 @@ that refuses, or an error named here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -100,7 +101,7 @@ class Storage(Protocol):
     have more than `MOST_FIELDS`.
 
     `state_is_at_hand`: whether `bucket`, `bucket_at`, `state`, `token` and `token_used` answer from
-    memory, so that an event loop may call them.
+    memory, and `save_soon` does not wait, so that an event loop may call them.
     """
 
     state_is_at_hand: bool
@@ -174,6 +175,9 @@ class Storage(Protocol):
 
         Saved records count as stored now, in the order given, whether new or replacing.
         """
+
+    def save_soon(self, bucket: str, records: Records, *, act: Act | None = None) -> Future[None]:
+        """Begin what `save` does; the future tells its end. It can't be cancelled."""
 
     def replace(
         self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None
@@ -400,6 +404,18 @@ def audit_number(given: str) -> int:
 
 _MOST_DIGITS = 18
 """Of what surely fits 64 bits."""
+
+
+def done_at_once(write: Callable[[], None]) -> Future[None]:
+    """The future of a write that is done, or has failed, by the time it is returned."""
+    future: Future[None] = Future()
+    try:
+        write()
+    except Exception as error:  # noqa: BLE001  whoever asks the future is told
+        future.set_exception(error)
+    else:
+        future.set_result(None)
+    return future
 
 
 def refuse_too_many_fields(*fields: Iterable[str]) -> None:

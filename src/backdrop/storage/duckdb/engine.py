@@ -6,6 +6,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import chain, islice
@@ -161,6 +162,23 @@ class DuckDBStorage:
         # What is large is made ready here: other threads go on meanwhile, and so does the writer.
         ready = records if len(records) < self._gathered_below else Batch.of(records)
         self._write(lambda transaction: transaction.save(bucket, ready, once), act)
+
+    def save_soon(self, bucket: str, records: Records, *, act: Act | None = None) -> Future[None]:
+        ended: Future[None] = Future()
+        ended.set_running_or_notify_cancel()
+
+        def tell(written: Future[None]) -> None:
+            try:
+                with self._looked_after():
+                    written.result()
+            except Exception as error:  # noqa: BLE001  whoever asks the future is told
+                ended.set_exception(error)
+            else:
+                ended.set_result(None)
+
+        saved = _noted(lambda transaction: transaction.save(bucket, records, None), act)
+        self._writer.submit(saved).add_done_callback(tell)
+        return ended
 
     def replace(
         self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None
@@ -388,14 +406,8 @@ class DuckDBStorage:
             raise NotFound(not_found(bucket)) from None
 
     def _write(self, operation: Callable[[Transaction], T], act: Act | None = None) -> T:
-        def done(transaction: Transaction) -> T:
-            result = operation(transaction)
-            if act is not None:
-                transaction.note(act)
-            return result
-
         with self._looked_after():
-            return self._writer.do(done)
+            return self._writer.do(_noted(operation, act))
 
     def _begin(self) -> Transaction:
         file = self._file.prepare()
@@ -481,6 +493,18 @@ class DuckDBStorage:
     def _guarded(self, found: Iterator[Sequence[Record]]) -> Iterator[Sequence[Record]]:
         with self._driver_errors():
             yield from found
+
+
+def _noted(operation: Callable[[Transaction], T], act: Act | None) -> Callable[[Transaction], T]:
+    """The operation, whose act goes into the audit log with it."""
+
+    def done(transaction: Transaction) -> T:
+        result = operation(transaction)
+        if act is not None:
+            transaction.note(act)
+        return result
+
+    return done
 
 
 def _fields(cursor: duckdb.DuckDBPyConnection, table: Table, query: Query) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
@@ -50,6 +51,7 @@ from backdrop.storage.port import (
     Load,
     Reading,
     Restore,
+    done_at_once,
     no_token,
     not_found,
 )
@@ -208,6 +210,9 @@ class MongoDBStorage:
     ) -> None:
         with self._turn(bucket):
             self._writing.save(bucket, records, once, act)
+
+    def save_soon(self, bucket: str, records: Records, *, act: Act | None = None) -> Future[None]:
+        return done_at_once(lambda: self.save(bucket, records, act=act))
 
     @asks
     def replace(
