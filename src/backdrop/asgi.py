@@ -23,7 +23,7 @@ from backdrop.api.caching import AnswerCache
 from backdrop.api.describe import described
 from backdrop.api.errors import error_answer
 from backdrop.api.metrics import MetricsWish, measuring
-from backdrop.api.middleware import Cors, ErrorAnswers, Observed, Unambiguous
+from backdrop.api.middleware import ErrorAnswers, Observed, Unambiguous
 from backdrop.api.routes import BUCKET, Resources, Site, merge, serve
 from backdrop.api.throttle import Throttled
 from backdrop.domain.token import hash_token
@@ -125,8 +125,7 @@ def _surrounded(app: ASGIApp, site: Site, apis: Apis, observe: Observe) -> ASGIA
         app = Throttled(app, a_second=site.limits.requests_a_second, clock=site.now)
     answer = _error_as_json if apis == "read" else _error_answer
     answered = ErrorAnswers(Unambiguous(app), answer=answer, observe=observe)
-    open_to_pages = Cors(answered, applies=_CORS_APPLIES[apis])
-    return Observed(open_to_pages, observe=observe, https=site.https)
+    return Observed(answered, observe=observe, is_open=_CORS_APPLIES[apis], https=site.https)
 
 
 @asynccontextmanager
