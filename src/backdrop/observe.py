@@ -121,29 +121,29 @@ def _as_json(line: Mapping[str, object], **_: object) -> str:
     return _encode(line).decode()
 
 
-def _request_line(request: RequestAnswered) -> str:
+def _request_line(request: RequestAnswered, at: datetime) -> str:
     """The line as structlog would make it, in a fifth of the time: nearly all lines are these."""
-    now = _encode(datetime.now(UTC))
-    line = _encode(request)[:-1] + b',"event":"request","level":"info","timestamp":' + now + b"}"
-    return line.decode()
+    rest = b',"event":"request","level":"info","timestamp":' + _encode(at) + b"}"
+    return (_encode(request)[:-1] + rest).decode()
 
 
 class _Gathered:
     """A file whose lines are written together, those of a moment at once.
 
     To write one takes as long as to answer a request that costs no query. The thread that writes
-    begins with the first line, so that a process that forks before has none. Where the file takes
-    none for long, the oldest lines are dropped.
+    renders the lines of requests, too. It begins with the first line, so that a process that forks
+    before has none. Where the file takes none for long, the oldest lines are dropped.
     """
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
-        self._lines: deque[str] = deque(maxlen=_MOST_LINES)
+        self._lines: deque[str | tuple[RequestAnswered, datetime]] = deque(maxlen=_MOST_LINES)
         self._there_are_lines = threading.Event()
         self._writing = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def write(self, line: str) -> None:
+    def write(self, line: str | tuple[RequestAnswered, datetime]) -> None:
+        """A whole line, or a request that is over, and when."""
         self._lines.append(line)
         if not self._there_are_lines.is_set():
             self._there_are_lines.set()
@@ -156,7 +156,8 @@ class _Gathered:
         with self._writing:
             lines = []
             while self._lines:
-                lines.append(self._lines.popleft())
+                line = self._lines.popleft()
+                lines.append(line if isinstance(line, str) else f"{_request_line(*line)}\n")
             with contextlib.suppress(OSError, ValueError):  # a log that is full stops nothing
                 self._file.write("".join(lines))
                 self._file.flush()
@@ -178,7 +179,8 @@ _MOST_LINES = 100_000
 
 def json_lines(file: TextIO | None = None) -> Observe:
     """What renders each observation as one line of JSON, to `file` at once, or soon to stderr."""
-    lines = structlog.WriteLogger(file or cast("TextIO", _Gathered(sys.stderr)))
+    gathered = _Gathered(sys.stderr) if file is None else None
+    lines = structlog.WriteLogger(file or cast("TextIO", gathered))
     logger = structlog.wrap_logger(
         lines,
         processors=[
@@ -193,14 +195,16 @@ def json_lines(file: TextIO | None = None) -> Observe:
 
     def observe(observation: Observation) -> None:
         with may_be_full:
-            if isinstance(observation, RequestAnswered):
-                lines.info(_request_line(observation))
-                return
-            level, event, names = _EVENTS[type(observation)]
-            fields = {name: getattr(observation, name) for name in names}
-            if "exception" in fields:
-                fields["exc_info"] = fields.pop("exception")
-            getattr(logger, level)(event, **fields)
+            if not isinstance(observation, RequestAnswered):
+                level, event, names = _EVENTS[type(observation)]
+                fields = {name: getattr(observation, name) for name in names}
+                if "exception" in fields:
+                    fields["exc_info"] = fields.pop("exception")
+                getattr(logger, level)(event, **fields)
+            elif gathered is not None:
+                gathered.write((observation, datetime.now(UTC)))
+            else:
+                lines.info(_request_line(observation, datetime.now(UTC)))
 
     return observe
 

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from typing import Any
 
 import anyio
@@ -329,3 +330,25 @@ process.join(30)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert json.loads(done.stderr)["event"] == "started"
+
+
+def test_lines_that_are_written_together_keep_their_order_and_their_times() -> None:
+    """Those of requests are rendered later than the others."""
+    program = """
+import time
+from backdrop.observe import RequestAnswered, Started, json_lines
+observe = json_lines()
+for number in range(3):
+    observe(Started(apis="both", version=str(number)))
+    observe(RequestAnswered(
+        method="GET", route=None, bucket=None, status=404, seconds=0.1, request_id=str(number)
+    ))
+    time.sleep(0.002)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["event"] for line in lines] == ["started", "request"] * 3
+    assert [line["request_id"] for line in lines[1::2]] == ["0", "1", "2"]
+    times = [datetime.fromisoformat(line["timestamp"]) for line in lines]
+    assert times == sorted(times)
+    assert times[-1] - times[1] > timedelta(milliseconds=4)

@@ -211,7 +211,7 @@ class Unambiguous:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             lengths = [header for header in scope["headers"] if header[0] in _OF_LENGTH]
-            if len(lengths) > 1 or any(map(_is_other_coding, lengths)):
+            if lengths and (len(lengths) > 1 or _is_other_coding(lengths[0])):
                 raise AmbiguousRequest(
                     "where this request ends is not clear: expected one Content-Length, or "
                     "Transfer-Encoding: chunked"
