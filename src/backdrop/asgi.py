@@ -19,11 +19,11 @@ from backdrop import __version__
 from backdrop.api import admin_app, audit_app, backup_app, read_app, write_app
 from backdrop.api import metrics as metrics_app
 from backdrop.api.body import Limits
-from backdrop.api.caching import AnswerCache
+from backdrop.api.caching import AnswerCache, Questions
 from backdrop.api.describe import described
 from backdrop.api.errors import error_answer
 from backdrop.api.metrics import MetricsWish, measuring
-from backdrop.api.middleware import Cors, ErrorAnswers, Observed, Unambiguous
+from backdrop.api.middleware import ErrorAnswers, Observed, Unambiguous
 from backdrop.api.routes import BUCKET, Resources, Site, merge, serve
 from backdrop.api.throttle import Throttled
 from backdrop.domain.token import hash_token
@@ -96,6 +96,7 @@ def create_app(
         metrics_hash=_hash("metrics", metrics.token if metrics else None),
         limits=limits,
         answers=answers,
+        questions=Questions(_MOST_QUESTIONS),
         readers=readers,
         streams=CapacityLimiter(limits.streams),
         writers=CapacityLimiter(limits.writers),
@@ -125,8 +126,7 @@ def _surrounded(app: ASGIApp, site: Site, apis: Apis, observe: Observe) -> ASGIA
         app = Throttled(app, a_second=site.limits.requests_a_second, clock=site.now)
     answer = _error_as_json if apis == "read" else _error_answer
     answered = ErrorAnswers(Unambiguous(app), answer=answer, observe=observe)
-    open_to_pages = Cors(answered, applies=_CORS_APPLIES[apis])
-    return Observed(open_to_pages, observe=observe, https=site.https)
+    return Observed(answered, observe=observe, is_open=_CORS_APPLIES[apis], https=site.https)
 
 
 @asynccontextmanager
@@ -150,6 +150,9 @@ async def _prune_audit(site: Site, kept_for: timedelta, observe: Observe) -> Non
             observe(ServerFault(request_id=_PRUNING, exception=error))
         await anyio.sleep(_PRUNED_EVERY.total_seconds())
 
+
+_MOST_QUESTIONS = 1_000
+"""Of which is remembered what was asked."""
 
 _PRUNED_EVERY = timedelta(hours=1)
 _PRUNING = "pruning_the_audit_log"

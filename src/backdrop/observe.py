@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from multiprocessing.util import Finalize
 from typing import TextIO, TypeAlias, cast
 
@@ -33,13 +34,13 @@ class Started:
     version: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestAnswered:
+class RequestAnswered(msgspec.Struct, frozen=True, kw_only=True):
     """One request is over. `route` is the pattern of its path, None where there is none.
 
     `bucket` is one that exists. `status` is None where the client left before an answer began.
-    `rows` are the records that were received, or the rows that were answered; None where there are
-    none, or an answer was not computed but kept. `bytes` are those of the answer's body.
+    `seconds` are rounded to the microsecond. `rows` are the records that were received, or the rows
+    that were answered; None where there are none, or an answer was not computed but kept. `bytes`
+    are those of the answer's body. Fields are in the order in which a log line has them.
     """
 
     method: str
@@ -104,36 +105,45 @@ _EVENTS: Mapping[type[Observation], tuple[str, str, tuple[str, ...]]] = {
     kind: (level, event, tuple(field.name for field in dataclasses.fields(kind)))
     for kind, level, event in (
         (Started, "info", "started"),
-        (RequestAnswered, "info", "request"),
         (ServerFault, "error", "fault"),
         (StoreAway, "warning", "store_away"),
         (StoreSetAside, "error", "store_set_aside"),
         (WorkerDied, "error", "worker_died"),
     )
 }
-"""Of each observation: the level and the name of its log line, and its fields."""
+"""Of each observation but requests: the level and the name of its log line, and its fields."""
+
+
+_encode = msgspec.json.Encoder().encode
 
 
 def _as_json(line: Mapping[str, object], **_: object) -> str:
-    return msgspec.json.encode(line).decode()
+    return _encode(line).decode()
+
+
+def _request_line(request: RequestAnswered, at: datetime) -> str:
+    """The line as structlog would make it, in a tenth of the time: nearly all lines are these."""
+    rest = b',"event":"request","level":"info","timestamp":' + _encode(at) + b"}"
+    return (_encode(request)[:-1] + rest).decode()
 
 
 class _Gathered:
     """A file whose lines are written together, those of a moment at once.
 
     To write one takes as long as to answer a request that costs no query. The thread that writes
-    begins with the first line, so that a process that forks before has none. Where the file takes
-    none for long, the oldest lines are dropped.
+    renders the lines of requests, too. It begins with the first line, so that a process that forks
+    before has none. Where the file takes none for long, the oldest lines are dropped.
     """
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
-        self._lines: deque[str] = deque(maxlen=_MOST_LINES)
+        self._lines: deque[str | tuple[RequestAnswered, datetime]] = deque(maxlen=_MOST_LINES)
         self._there_are_lines = threading.Event()
         self._writing = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def write(self, line: str) -> None:
+    def write(self, line: str | tuple[RequestAnswered, datetime]) -> None:
+        """A whole line, or a request that is over, and when."""
         self._lines.append(line)
         if not self._there_are_lines.is_set():
             self._there_are_lines.set()
@@ -146,7 +156,8 @@ class _Gathered:
         with self._writing:
             lines = []
             while self._lines:
-                lines.append(self._lines.popleft())
+                line = self._lines.popleft()
+                lines.append(line if isinstance(line, str) else f"{_request_line(*line)}\n")
             with contextlib.suppress(OSError, ValueError):  # a log that is full stops nothing
                 self._file.write("".join(lines))
                 self._file.flush()
@@ -168,8 +179,10 @@ _MOST_LINES = 100_000
 
 def json_lines(file: TextIO | None = None) -> Observe:
     """What renders each observation as one line of JSON, to `file` at once, or soon to stderr."""
+    gathered = _Gathered(sys.stderr) if file is None else None
+    lines = structlog.WriteLogger(file or cast("TextIO", gathered))
     logger = structlog.wrap_logger(
-        structlog.WriteLogger(file or cast("TextIO", _Gathered(sys.stderr))),
+        lines,
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -178,15 +191,20 @@ def json_lines(file: TextIO | None = None) -> Observe:
         ],
     ).bind()  # now, not at each line
 
+    may_be_full = contextlib.suppress(OSError, ValueError)  # a log that is full stops nothing
+
     def observe(observation: Observation) -> None:
-        level, event, names = _EVENTS[type(observation)]
-        fields = {name: getattr(observation, name) for name in names}
-        if "exception" in fields:
-            fields["exc_info"] = fields.pop("exception")
-        if "seconds" in fields:
-            fields["seconds"] = round(fields["seconds"], 6)
-        with contextlib.suppress(OSError, ValueError):  # a log that is full stops nothing
-            getattr(logger, level)(event, **fields)
+        with may_be_full:
+            if not isinstance(observation, RequestAnswered):
+                level, event, names = _EVENTS[type(observation)]
+                fields = {name: getattr(observation, name) for name in names}
+                if "exception" in fields:
+                    fields["exc_info"] = fields.pop("exception")
+                getattr(logger, level)(event, **fields)
+            elif gathered is not None:
+                gathered.write((observation, datetime.now(UTC)))
+            else:
+                lines.info(_request_line(observation, datetime.now(UTC)))
 
     return observe
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
+import structlog
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
@@ -275,6 +279,37 @@ def test_log_lines_are_json_with_a_level() -> None:
     assert all(line["timestamp"].endswith("Z") for line in lines)
 
 
+@pytest.mark.parametrize("bucket", [None, 'é"\\'])
+def test_a_requests_line_is_what_structlog_makes_of_it(bucket: str | None) -> None:
+    """Byte for byte: it is only rendered faster."""
+    log, by_structlog = io.StringIO(), io.StringIO()
+    fields: dict[str, Any] = {
+        "method": "GET",
+        "route": "/{bucket}",
+        "bucket": bucket,
+        "status": 200,
+        "seconds": 0.000123,
+        "request_id": "x",
+        "rows": None,
+        "bytes": 5,
+    }
+    json_lines(log)(RequestAnswered(**fields))
+    processors = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.JSONRenderer(lambda line, **_: msgspec.json.encode(line).decode()),
+    ]
+    logger = structlog.wrap_logger(structlog.WriteLogger(by_structlog), processors=processors)
+    logger.info("request", **fields)
+    (ours, now), (theirs, then) = (
+        text.getvalue().split('"timestamp":') for text in (log, by_structlog)
+    )
+    assert ours == theirs
+    is_time = re.compile(r'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z"}\n').fullmatch
+    assert is_time(now)
+    assert is_time(then)
+
+
 def test_a_log_that_is_closed_stops_nothing(desk: Desk) -> None:
     """Answers matter more than their log lines."""
     log = io.StringIO()
@@ -295,3 +330,25 @@ process.join(30)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert json.loads(done.stderr)["event"] == "started"
+
+
+def test_lines_that_are_written_together_keep_their_order_and_their_times() -> None:
+    """Those of requests are rendered later than the others."""
+    program = """
+import time
+from backdrop.observe import RequestAnswered, Started, json_lines
+observe = json_lines()
+for number in range(3):
+    observe(Started(apis="both", version=str(number)))
+    observe(RequestAnswered(
+        method="GET", route=None, bucket=None, status=404, seconds=0.1, request_id=str(number)
+    ))
+    time.sleep(0.002)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["event"] for line in lines] == ["started", "request"] * 3
+    assert [line["request_id"] for line in lines[1::2]] == ["0", "1", "2"]
+    times = [datetime.fromisoformat(line["timestamp"]) for line in lines]
+    assert times == sorted(times)
+    assert times[-1] - times[1] > timedelta(milliseconds=4)

@@ -6,11 +6,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from backdrop.api.caching import AnswerCache, has_etag
+from backdrop.api.caching import AnswerCache, Questions, has_etag
+from backdrop.api.params import parse_query
+from backdrop.api.read_app import question_of
+from backdrop.domain.bucket import Bucket
+from backdrop.storage.port import BucketState
 from tests.api.conftest import Desk
 
 
@@ -114,6 +119,80 @@ def test_neither_304_nor_a_cached_answer_touches_the_records(
     headers = {"If-None-Match": first.headers["etag"]}
     assert desk.client.get("/cached?group_by=kind", headers=headers).status_code == 304
     assert asked == ["cached"]
+
+
+@pytest.mark.parametrize("published", [True, False])
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_a_kept_answer_has_the_headers_of_the_first(desk: Desk, form: str, published: bool) -> None:
+    """All but its id: whoever asks can't tell whether it was kept."""
+    desk.filled("cached", {"kind": "x"}, published=published)
+    (first, names), (again, names_again) = (
+        ({**answer.headers, "request-id": ""}, sorted(answer.headers))
+        for answer in (desk.client.get(f"/cached?group_by=kind&format={form}") for _ in range(2))
+    )
+    assert first == again
+    assert names == names_again
+    assert ("content-disposition" in first) == (form == "csv")
+    assert ("warning" in first) == (form == "csv" and not published)
+
+
+@pytest.mark.parametrize(
+    ("query", "moves"),
+    [
+        ("period=day&duration=2", True),
+        ("period=day&duration=2&end_at=2024-05-01", False),
+        ("period=day&duration=2&start_at=2024-04-01", False),
+        ("period=day&start_at=2024-04-01&end_at=2024-05-01", False),
+    ],
+)
+@pytest.mark.usefixtures("token")
+def test_only_a_question_of_now_is_another_tomorrow(desk: Desk, query: str, moves: bool) -> None:
+    """What a query string means is remembered where the clock has no part in it."""
+    before = etag(desk, query)
+    assert etag(desk, query) == before
+    desk.clock.move(86_400)
+    assert (etag(desk, query) != before) == moves
+
+
+def test_a_question_is_understood_anew_after_each_change_of_the_settings(desk: Desk) -> None:
+    """The same query string may then mean something else, or be refused."""
+    desk.make("cached", raw_queries_allowed=True)
+    query = "/cached?start_at=2024-05-01&end_at=2024-05-02"
+    assert desk.client.get(query).status_code == 200
+    desk.client.patch("/_buckets/cached", headers=desk.admin, json={"raw_queries_allowed": False})
+    assert desk.client.get(query).status_code == 400
+    assert desk.client.get("/cached?period=day").headers["cache-control"].startswith("max-age=1800")
+    desk.client.patch("/_buckets/cached", headers=desk.admin, json={"realtime": True})
+    assert desk.client.get("/cached?period=day").headers["cache-control"].startswith("max-age=120")
+
+
+def test_two_buckets_are_asked_the_same(desk: Desk) -> None:
+    for name in ("one", "two"):
+        desk.filled(name, {"name": name})
+    for name in ("one", "two") * 2:
+        assert desk.data(f"/{name}?group_by=name") == [{"name": name, "_count": 1}]
+
+
+def test_so_many_questions_are_remembered() -> None:
+    """The oldest go first. What is long, or is another one later, is not kept."""
+    bucket = Bucket(name="cached")
+    state = BucketState(bucket, 1, 0, None)
+    questions = Questions(3)
+
+    def asked(query_string: bytes) -> None:
+        now = datetime(2024, 5, 1, tzinfo=UTC)
+        understood = parse_query(query_string, timezone="UTC", now=now)
+        questions.put(query_string, state, question_of(understood, state))
+
+    kept = [b"limit=%d" % limit for limit in range(1, 6)]
+    for query_string in kept:
+        asked(query_string)
+    asked(b"period=day&duration=2")
+    asked(b"filter_by=kind:" + b"x" * 2_000)
+    found = {one for one in kept if questions.get(one, state) is not None}
+    assert found == set(kept[-3:])
+    assert questions.get(kept[-1], BucketState(bucket, 2, 0, None)) is None
+    assert questions.get(kept[-1], BucketState(Bucket(name="other"), 1, 0, None)) is None
 
 
 def test_a_write_is_seen_by_the_next_read(desk: Desk, token: dict[str, str]) -> None:

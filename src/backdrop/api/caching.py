@@ -1,4 +1,4 @@
-"""Answers that need not be computed again: ETags, Cache-Control, the cache of recent answers."""
+"""Answers that need not be computed again: ETags, Cache-Control, what is kept of the last ones."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import base64
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-from backdrop.api.params import Asked
+from starlette.responses import Response
+
+from backdrop.api.params import MOST_REMEMBERED, Asked
 from backdrop.domain.bucket import Bucket
 from backdrop.storage.port import BucketState
 
@@ -30,6 +33,8 @@ def has_etag(if_none_match: str | None, etag: str) -> bool:
     """Whether the header `If-None-Match` (RFC 9110, 13.1.2) names the ETag: a weak comparison."""
     if if_none_match is None:
         return False
+    if if_none_match == etag:  # as mostly
+        return True
     named = (one.strip().removeprefix("W/") for one in if_none_match.split(","))
     return any(one in ("*", etag) for one in named)
 
@@ -39,6 +44,44 @@ def cache_control(bucket: Bucket) -> str:
     if not bucket.published or bucket.read_token_required:
         return "no-cache"
     return f"max-age={120 if bucket.realtime else 1800}, must-revalidate"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of one version of a bucket, and what is known of the answer before."""
+
+    asked: Asked
+    etag: str
+    headers: Mapping[str, str]
+    """Those of the answer."""
+    kept_headers: Sequence[tuple[bytes, bytes]]
+    """The same, for an answer that is kept: encoded, with its type, without its length."""
+    not_modified: Response
+    """The answer to whoever has it already."""
+
+
+class Questions:
+    """The last `most` questions that were understood, by their query strings.
+
+    Each is of one version of a bucket, so nothing here is ever out of date.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._questions: dict[tuple[str, int, bytes], Question] = {}
+
+    def get(self, query_string: bytes, state: BucketState) -> Question | None:
+        return self._questions.get((state.bucket.name, state.version, query_string))
+
+    def put(self, query_string: bytes, state: BucketState, question: Question) -> None:
+        """Keep the question, unless it is a long one, or asks for another range as time goes on."""
+        if len(query_string) > MOST_REMEMBERED or question.asked.until_now:
+            return
+        with self._lock:
+            self._questions[state.bucket.name, state.version, query_string] = question
+            if len(self._questions) > self._most:
+                del self._questions[next(iter(self._questions))]
 
 
 class AnswerCache:

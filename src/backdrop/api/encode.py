@@ -144,6 +144,16 @@ def rows_answer(
         return StreamedAnswer(form, chunks, headers, most_seconds)
 
 
+class KeptAnswer(Response):
+    """An answer that was made before, with its headers but for the length encoded already."""
+
+    def __init__(self, body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        self.status_code = 200
+        self.body = body
+        self.background = None
+        self.raw_headers = [*headers, (b"content-length", b"%d" % len(body))]
+
+
 class _Chunks:
     """Encoded pages that are being read in worker threads, one call at a time.
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,7 +29,6 @@ _MOST_OF_A_REASON = 300
 _TRACE = "backdrop"
 
 Header = tuple[bytes, bytes]
-RawHeaders = Iterable[Header]
 
 UNLESS_SAID: tuple[Header, ...] = (
     (b"cache-control", b"no-store"),
@@ -65,6 +63,8 @@ class Trace:
     bucket: str | None = None
     rows: int | None = None
     """Records received, or rows answered."""
+    status: int | None = None
+    """That of the answer, once it has begun."""
 
 
 def trace(scope: Scope) -> Trace:
@@ -73,37 +73,59 @@ def trace(scope: Scope) -> Trace:
     return found
 
 
+def header_of(scope: Scope, name: bytes) -> str | None:
+    """The first header of that name, which is in lower case; None where there is none."""
+    for known, value in scope["headers"]:
+        if known == name:
+            text: str = value.decode("latin-1")
+            return text
+    return None
+
+
 class Observed:
     """Gives each request its id, its log line and the headers that all answers have.
 
-    `https`: whether browsers come over https.
+    Those of `Cors` are on the answer to each request that `is_open` says is one of reading, so that
+    pages of any origin may read it. `https`: whether browsers come over https.
 
     A `Request-Id` of the client's is kept if it has the form of one. An answer to HEAD loses its
     body here, errors included.
     """
 
-    def __init__(self, app: ASGIApp, *, observe: Observe, https: bool = False) -> None:
-        self._app, self._observe = app, observe
-        self._headers = (*UNLESS_SAID, STRICT_TRANSPORT) if https else UNLESS_SAID
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        observe: Observe,
+        is_open: Callable[[Scope], bool],
+        https: bool = False,
+    ) -> None:
+        self._app, self._observe, self._is_open = app, observe, is_open
+        self._closed = (*UNLESS_SAID, STRICT_TRANSPORT) if https else UNLESS_SAID
+        said = tuple([name for name, _ in Cors.ANSWER])
+        self._open = (*Cors.ANSWER, *_unsaid(self._closed, said))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("request-id", "")
-        request_id = given if _is_request_id(given) else _new_id()
+        given = header_of(scope, b"request-id")
+        request_id = given if given and _is_request_id(given) else _new_id()
         scope[_TRACE] = request = Trace(request_id)
-        status: int | None = None
+        unless_said = self._unless_said(scope)
+        is_head = scope["method"] == "HEAD"
         sent = 0
         begun = time.perf_counter()
 
         async def send_marked(message: Message) -> None:
-            nonlocal status, sent
+            nonlocal sent
             if message["type"] == "http.response.start":
-                status = message["status"]
-                unsaid = _unsaid(self._headers, tuple([name for name, _ in message["headers"]]))
-                message = _with_headers(message, ((b"request-id", request_id.encode()), *unsaid))
-            elif scope["method"] == "HEAD":
+                request.status = message["status"]
+                said = message["headers"]
+                unsaid = _unsaid(unless_said, tuple([name for name, _ in said]))
+                headers = [*said, (b"request-id", request_id.encode()), *unsaid]
+                message = {**message, "headers": headers}
+            elif is_head:
                 message = {**message, "body": b""}
             await send(message)
             sent += len(message.get("body", b""))
@@ -116,23 +138,28 @@ class Observed:
                     method=scope["method"],
                     route=request.route,
                     bucket=request.bucket,
-                    status=status,
-                    seconds=time.perf_counter() - begun,
+                    status=request.status,
+                    seconds=round(time.perf_counter() - begun, 6),
                     request_id=request_id,
                     rows=request.rows,
                     bytes=sent,
                 )
             )
 
+    def _unless_said(self, scope: Scope) -> tuple[Header, ...]:
+        if not self._is_open(scope):
+            return self._closed
+        return (*self._open, *Cors.PREFLIGHT) if scope["method"] == "OPTIONS" else self._open
+
 
 class Cors:
-    """Lets pages of any origin read: on each request that `applies` says is one of reading."""
+    """The headers that let pages of any origin read: of every answer, and of one to a preflight."""
 
-    ANSWER = (
+    ANSWER: tuple[Header, ...] = (
         (b"access-control-allow-origin", b"*"),
         (b"cross-origin-resource-policy", b"cross-origin"),
     )
-    PREFLIGHT = (
+    PREFLIGHT: tuple[Header, ...] = (
         (b"access-control-allow-methods", b"GET, HEAD, OPTIONS"),
         (
             b"access-control-allow-headers",
@@ -140,22 +167,6 @@ class Cors:
         ),
         (b"access-control-max-age", b"86400"),
     )
-
-    def __init__(self, app: ASGIApp, *, applies: Callable[[Scope], bool]) -> None:
-        self._app, self._applies = app, applies
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not self._applies(scope):
-            await self._app(scope, receive, send)
-            return
-        headers = (*self.ANSWER, *(self.PREFLIGHT if scope["method"] == "OPTIONS" else ()))
-
-        async def send_open(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message = _with_headers(message, headers)
-            await send(message)
-
-        await self._app(scope, receive, send_open)
 
 
 class ErrorAnswers:
@@ -171,19 +182,12 @@ class ErrorAnswers:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun = False
-
-        async def send_noted(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
         try:
-            await self._app(scope, receive, send_noted)
+            await self._app(scope, receive, send)
         except ClientDisconnect:
             return  # while it sent the body: nobody is left to be answered
         except Exception as error:  # the last place that can answer
-            request_id = trace(scope).request_id
+            request_id, begun = trace(scope).request_id, trace(scope).status is not None
             if isinstance(error, StorageUnavailable) and not begun:
                 reason = str(error.__cause__ or error)[:_MOST_OF_A_REASON]
                 self._observe(StoreAway(request_id=request_id, reason=reason))
@@ -206,17 +210,22 @@ class Unambiguous:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            headers = Headers(scope=scope)
-            codings = [one.lower() for one in headers.getlist("transfer-encoding")]
-            lengths = headers.getlist("content-length")
-            if len(codings) + len(lengths) > 1 or codings not in ([], ["chunked"]):
+            lengths = [header for header in scope["headers"] if header[0] in _OF_LENGTH]
+            if lengths and (len(lengths) > 1 or _is_other_coding(lengths[0])):
                 raise AmbiguousRequest(
                     "where this request ends is not clear: expected one Content-Length, or "
                     "Transfer-Encoding: chunked"
                 )
-            if len(headers.getlist("host")) > 1:
+            if len([name for name, _ in scope["headers"] if name == b"host"]) > 1:
                 raise AmbiguousRequest("whom this request is for is not clear: expected one Host")
         await self._app(scope, receive, send)
+
+
+_OF_LENGTH = (b"content-length", b"transfer-encoding")
+
+
+def _is_other_coding(header: Header) -> bool:
+    return header[0] == b"transfer-encoding" and header[1].lower() != b"chunked"
 
 
 _NOBODYS_FAULT = (QueryTooSlow, QueryTooLarge, ClientTooSlow)
@@ -227,7 +236,3 @@ _NOBODYS_FAULT = (QueryTooSlow, QueryTooLarge, ClientTooSlow)
 def _unsaid(headers: tuple[Header, ...], said: tuple[bytes, ...]) -> tuple[Header, ...]:
     """Those of the headers whose names an answer does not have."""
     return tuple(header for header in headers if header[0] not in said)
-
-
-def _with_headers(message: Message, headers: RawHeaders) -> Message:
-    return {**message, "headers": [*message.get("headers", ()), *headers]}

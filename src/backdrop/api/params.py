@@ -23,12 +23,16 @@ from backdrop.storage.port import too_many_rows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A GET, understood: the query, its zone, and the range's ends if both were given."""
+    """A GET, understood: the query, its zone, and the range's ends if both were given.
+
+    `until_now`: its range ends now, so that at another time it is another one.
+    """
 
     query: Query
     format: str
     zone: ZoneInfo
     ends: tuple[datetime, datetime] | None = None
+    until_now: bool = False
 
 
 T = TypeVar("T")
@@ -67,7 +71,7 @@ def parse_query(
     Raises InvalidQuery with every problem (the first `MOST_PROBLEMS_LISTED`), each with its
     `parameter`.
     """
-    read = _checked if len(query_string) <= _MOST_REMEMBERED else _checked.__wrapped__
+    read = _checked if len(query_string) <= MOST_REMEMBERED else _checked.__wrapped__
     found = read(query_string, timezone)
     try:
         return _asked(found, _window(found, now, most_rows))
@@ -89,7 +93,7 @@ def _checked(query_string: bytes, timezone: str) -> _Found:
     return found
 
 
-_MOST_REMEMBERED = 2_000
+MOST_REMEMBERED = 2_000
 """Bytes of a query string: longer ones are read anew each time."""
 
 
@@ -316,7 +320,13 @@ def _asked(found: _Found, window: _Window) -> Asked:
     )
     start, end = found.one("start_at", None), found.one("end_at", None)
     ends = None if start is None or end is None else (start, end)
-    return Asked(query=query, format=found.one("format", "json"), zone=found.zone, ends=ends)
+    return Asked(
+        query=query,
+        format=found.one("format", "json"),
+        zone=found.zone,
+        ends=ends,
+        until_now=found.has("duration") and not found.has("start_at", "end_at"),
+    )
 
 
 def _any_of(

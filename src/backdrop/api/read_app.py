@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 import anyio
@@ -13,18 +13,19 @@ from starlette.responses import Response
 
 from backdrop.answer import Rows, answer
 from backdrop.api.auth import looked_up, readable
-from backdrop.api.caching import cache_control, etag_of, has_etag
+from backdrop.api.caching import Question, cache_control, etag_of, has_etag
 from backdrop.api.encode import (
     CSV,
     JSON,
     UNPUBLISHED,
     Form,
+    KeptAnswer,
     StreamedAnswer,
     csv_form,
     json_form,
     rows_answer,
 )
-from backdrop.api.middleware import Trace, trace
+from backdrop.api.middleware import Trace, header_of, trace
 from backdrop.api.params import Asked, parse_query
 from backdrop.api.routes import BUCKET, Resources, Site
 from backdrop.api.status import get_buckets_status, get_status
@@ -35,17 +36,18 @@ from backdrop.storage.port import BucketState, Reading
 
 
 async def get_bucket(request: Request, site: Site) -> Response:
-    asked = await looked_up(_understood, request, site)
-    known = _known_answer(asked, request, site)
+    state, question = await looked_up(_understood, request, site)
+    known = _known_answer(question, request, site)
     if known is not None:
         return known
     _refuse_past_the_queue(site)
-    if asked.asked.query.is_raw:
-        return await _perhaps_streamed(asked, request, site)
-    return await run_sync(_answer, asked, site, trace(request.scope), limiter=site.readers)
+    compute = partial(_answer, question, state, site, trace(request.scope))
+    if question.asked.query.is_raw:
+        return await _perhaps_streamed(compute, site)
+    return await run_sync(compute, limiter=site.readers)
 
 
-async def _perhaps_streamed(question: _Question, request: Request, site: Site) -> Response:
+async def _perhaps_streamed(compute: Callable[[], Response], site: Site) -> Response:
     """The answer, which holds one of the places for streamed ones if it is one, and to its end."""
     streams, limits = site.streams, site.limits
     holder = object()
@@ -59,8 +61,7 @@ async def _perhaps_streamed(question: _Question, request: Request, site: Site) -
         raise TooManyRequests(message, code="too_many_queries", retry_after=10)
     free = partial(streams.release_on_behalf_of, holder)
     try:
-        traced = trace(request.scope)
-        response = await run_sync(_answer, question, site, traced, limiter=site.readers)
+        response = await run_sync(compute, limiter=site.readers)
     except BaseException:
         free()
         raise
@@ -81,54 +82,51 @@ def _refuse_past_the_queue(site: Site) -> None:
         raise TooManyRequests(message, code="too_many_queries")
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """What is asked, of which state of which bucket."""
-
-    asked: Asked
-    state: BucketState
-    etag: str
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"ETag": self.etag, "Cache-Control": cache_control(self.state.bucket)}
-
-
-def _understood(request: Request, site: Site) -> _Question:
+def _understood(request: Request, site: Site) -> tuple[BucketState, Question]:
     state = readable(request, site)
+    query_string: bytes = request.scope["query_string"]
+    known = site.questions.get(query_string, state)
+    if known is not None:
+        return state, known
     asked = parse_query(
-        request.scope["query_string"],
+        query_string,
         timezone=state.bucket.timezone,
         now=site.now(),
         most_rows=site.limits.most_rows,
     )
     _refuse_forbidden(asked, state.bucket)
-    return _Question(asked, state, etag_of(asked, state))
+    question = question_of(asked, state)
+    site.questions.put(query_string, state, question)
+    return state, question
 
 
-def _known_answer(question: _Question, request: Request, site: Site) -> Response | None:
+def question_of(asked: Asked, state: BucketState) -> Question:
+    """What is asked, with all that is the same in each answer to it: encoded here, once."""
+    etag = etag_of(asked, state)
+    always = {"ETag": etag, "Cache-Control": cache_control(state.bucket)}
+    headers = always | _extra_headers(asked, state.bucket)
+    kept = Response(None, headers=headers, media_type=_MEDIA_TYPES[asked.format])
+    del kept.headers["Content-Length"]
+    not_modified = Response(status_code=304, headers=always)
+    return Question(asked, etag, headers, kept.raw_headers, not_modified)
+
+
+def _known_answer(question: Question, request: Request, site: Site) -> Response | None:
     """The answer where it costs no query: the client has it, or it is kept here."""
-    if has_etag(request.headers.get("if-none-match"), question.etag):
-        return Response(status_code=304, headers=question.headers)
+    if has_etag(header_of(request.scope, b"if-none-match"), question.etag):
+        return question.not_modified
     body = site.answers.get(question.etag)
-    return None if body is None else _kept(question, body)
+    return None if body is None else KeptAnswer(body, question.kept_headers)
 
 
-def _kept(question: _Question, body: bytes) -> Response:
-    asked, bucket = question.asked, question.state.bucket
-    headers = question.headers | _extra_headers(asked, bucket)
-    return Response(body, headers=headers, media_type=_MEDIA_TYPES[asked.format])
-
-
-def _answer(question: _Question, site: Site, traced: Trace) -> Response:
-    asked, state, etag = question.asked, question.state, question.etag
+def _answer(question: Question, state: BucketState, site: Site, traced: Trace) -> Response:
+    asked, etag = question.asked, question.etag
     with site.answers.making(etag):
         body = site.answers.get(etag)
         if body is not None:
-            return _kept(question, body)
+            return KeptAnswer(body, question.kept_headers)
         site.answers.missed()
-        headers = question.headers | _extra_headers(asked, state.bucket)
-        response, version = _computed(asked, state.bucket, site, headers, traced)
+        response, version = _computed(asked, state.bucket, site, question.headers, traced)
         if version != state.version:
             # A write came between: this may be its answer, which has another ETag.
             del response.headers["ETag"]

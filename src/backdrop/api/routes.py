@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from backdrop.api.body import Limits
-from backdrop.api.caching import AnswerCache
+from backdrop.api.caching import AnswerCache, Questions
 from backdrop.api.middleware import trace
 from backdrop.errors import MethodNotAllowed, NotFound
 from backdrop.storage.port import Storage
@@ -44,6 +44,7 @@ class Site:
     metrics_hash: str | None
     limits: Limits
     answers: AnswerCache
+    questions: Questions
     readers: CapacityLimiter
     """Queries at once."""
     streams: CapacityLimiter
