@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import bson.errors
@@ -127,6 +127,22 @@ def test_processes_that_make_one_bucket_make_it_once(two: tuple[Storage, Storage
     in_threads([run(two[n % 2], f"token-{n}") for n in range(6)])
     assert sorted(made) == [False] * 5 + [True]
     assert len(two[0].tokens("others")) == 1
+
+
+@pytest.mark.parametrize("limit", [150, 2_000])
+def test_a_page_of_records_takes_one_question(url: str, limit: int) -> None:
+    """Beside the one for its bucket: it does not begin with a hundred, nor end with none."""
+    begin = datetime(2013, 1, 1, tzinfo=UTC)
+    with closing(open_storage(url)) as storage, MongoClient[dict[str, Any]](url) as client:
+        storage.put_bucket(THINGS)
+        times = [{"_id": f"{n}", "_timestamp": begin + timedelta(0, n)} for n in range(2_500)]
+        storage.save("things", batch(*times))
+        database = client.get_default_database()
+        database.command("profile", 2)
+        assert len(read(storage, query=Query(start=begin, limit=limit))) == limit
+        database.command("profile", 0)
+        asked = [(one["op"], one["nreturned"]) for one in database["system.profile"].find()]
+    assert asked == [("query", 1), ("query", limit)]
 
 
 def test_ties_stand_in_the_order_of_storing_whichever_process_stored(
