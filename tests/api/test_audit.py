@@ -26,14 +26,16 @@ def storage(
     request: pytest.FixtureRequest, desk: Desk, tmp_path: Path, mongodb: str
 ) -> Iterator[Storage]:
     opened: Storage
+    url = server.database(mongodb)
     if request.param == "memory":
         opened = MemoryStorage(clock=desk.clock)
     elif request.param == "duckdb":
         opened = DuckDBStorage(tmp_path / "store.duckdb", clock=desk.clock)
     else:
-        opened = MongoDBStorage(server.database(mongodb), clock=desk.clock)
+        opened = MongoDBStorage(url, clock=desk.clock)
     with closing(opened):
         yield opened
+    server.drop(url)
 
 
 def entries(client: TestClient, desk: Desk, query: str = "") -> list[dict[str, Any]]:

@@ -54,10 +54,11 @@ _ON_MONGODB: dict[str, Any] = {
 
 @pytest.fixture(params=["duckdb", "mongodb"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path, mongodb: str) -> Iterator[Storage]:
+    on_mongodb = server.database(mongodb)
     is_file = request.param == "duckdb"
-    url = f"duckdb://{tmp_path}/store.duckdb" if is_file else server.database(mongodb)
-    with closing(open_storage(url)) as store:
+    with closing(open_storage(f"duckdb://{tmp_path}/a.duckdb" if is_file else on_mongodb)) as store:
         yield store
+    server.drop(on_mongodb)
 
 
 def _filled(storage: Storage, admin_token: str) -> dict[str, str]:
