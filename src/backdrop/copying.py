@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeAlias
 
 import msgspec
@@ -88,6 +89,16 @@ def copy_store(
             yield _copy(source, destination, name, progress)
     for entry in entries:
         destination.put_entry(entry)
+
+
+def are_one(source: Storage, destination: Storage, now: datetime) -> bool:
+    """Whether what is put into the one is in the other, whatever their URLs say."""
+    note = Entry("copy", secrets.token_hex(), b"", expires_at=now + timedelta(minutes=10))
+    destination.put_entry(note)
+    try:
+        return source.entry(note.kind, note.key) is not None
+    finally:
+        destination.take_entry(note.kind, note.key)
 
 
 def missing_entries(source: Storage, destination: Storage) -> list[Entry]:

@@ -15,17 +15,27 @@ from backdrop.asgi import create_app
 from backdrop.domain.audit import ACTIONS, Act
 from backdrop.storage.duckdb.engine import DuckDBStorage
 from backdrop.storage.memory import MemoryStorage
+from backdrop.storage.mongodb.engine import MongoDBStorage
 from backdrop.storage.port import Storage
 from tests.api.conftest import Desk, bearer, codes
+from tests.storage import mongodb as server
 
 
-@pytest.fixture(params=["memory", "duckdb"])
-def storage(request: pytest.FixtureRequest, desk: Desk, tmp_path: Path) -> Iterator[Storage]:
+@pytest.fixture(params=["memory", "duckdb", "mongodb"])
+def storage(
+    request: pytest.FixtureRequest, desk: Desk, tmp_path: Path, mongodb: str
+) -> Iterator[Storage]:
+    opened: Storage
+    url = server.database(mongodb)
     if request.param == "memory":
-        yield MemoryStorage(clock=desk.clock)
-        return
-    with closing(DuckDBStorage(tmp_path / "store.duckdb", clock=desk.clock)) as duckdb:
-        yield duckdb
+        opened = MemoryStorage(clock=desk.clock)
+    elif request.param == "duckdb":
+        opened = DuckDBStorage(tmp_path / "store.duckdb", clock=desk.clock)
+    else:
+        opened = MongoDBStorage(url, clock=desk.clock)
+    with closing(opened):
+        yield opened
+    server.drop(url)
 
 
 def entries(client: TestClient, desk: Desk, query: str = "") -> list[dict[str, Any]]:

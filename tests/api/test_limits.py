@@ -98,10 +98,10 @@ def test_on_mongodb_records_in_their_own_order_have_the_bound_too(
     assert desk.clients(storage=on_mongodb).get("/things?filter_by=bb:none").json() == {"data": []}
 
 
-def test_one_that_is_ended_does_not_end_those_beside_it(desk: Desk, duckdb: Storage) -> None:
+def test_one_that_is_ended_does_not_end_those_beside_it(desk: Desk, storage: Storage) -> None:
     """They have cursors of their own, which go from one query to the next."""
-    slow = desk.clients(storage=duckdb, limits=Limits(query_seconds=0.002))
-    patient = desk.clients(storage=duckdb, limits=Limits(query_seconds=60, cached_answers=1))
+    slow = desk.clients(storage=storage, limits=Limits(query_seconds=0.002))
+    patient = desk.clients(storage=storage, limits=Limits(query_seconds=60, cached_answers=1))
     statuses: dict[str, set[int]] = {"slow": set(), "patient": set()}
 
     def ask(name: str, query: str) -> None:

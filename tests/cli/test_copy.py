@@ -127,7 +127,9 @@ def test_a_copy_into_a_file_that_was_killed_goes_on(folder: Path, seconds: float
 
 
 def test_an_interrupted_copy_says_how_to_go_on(folder: Path, mongodb_url: str) -> None:
-    """Ctrl-C is no fault, and leaves nothing half there."""
+    """Ctrl-C is no fault, and leaves nothing half there. Nor is it lost, wherever it comes: the
+    command hears of it at once, and ends where it can.
+    """
     with closing(open_storage(mongodb_url)) as watching:
         watching.check()  # the first look at a set takes longer than those that follow
         process = start("copy", "duckdb:flights.duckdb", mongodb_url, cwd=folder)
@@ -135,6 +137,7 @@ def test_an_interrupted_copy_says_how_to_go_on(folder: Path, mongodb_url: str) -
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
         assert (process.returncode, errors.count(b"Interrupted")) == (130, 1), errors
+        assert errors.startswith(b"Waiting for the records under way; Ctrl-C again stops at once")
         assert {watching.state(one.name).records for one in watching.buckets()} == {
             FLIGHTS_A_BUCKET
         }
@@ -208,6 +211,16 @@ def test_what_can_not_be_copied_is_refused(
     assert done.returncode == 1
     assert message in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_database_by_two_urls_is_one_store(mongodb_url: str, tmp_path: Path) -> None:
+    """To replace its buckets by themselves would undo what is written meanwhile."""
+    with closing(open_storage(mongodb_url)) as storage:
+        storage.put_bucket(Bucket(name="things"))
+        other = f"{mongodb_url}{'&' if '?' in mongodb_url else '?'}maxPoolSize=5"
+        done = run("copy", mongodb_url, other, "--replace", cwd=tmp_path)
+        assert (done.returncode, "are one store" in done.stderr) == (1, True), done.stderr
+        assert storage.entries("copy") == []
 
 
 def test_an_empty_source_is_taken_for_a_mistake(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import bson.errors
@@ -40,6 +40,8 @@ from backdrop.storage.port import Storage
 from tests.storage import mongodb as server
 from tests.storage.contract import THINGS, StorageContract, in_threads, kept, token
 from tests.storage.exact import batch, exact, ids, read
+
+BEGIN = datetime(2013, 1, 1, tzinfo=UTC)
 
 
 class TestMongoDBStorage(StorageContract):
@@ -127,6 +129,58 @@ def test_processes_that_make_one_bucket_make_it_once(two: tuple[Storage, Storage
     in_threads([run(two[n % 2], f"token-{n}") for n in range(6)])
     assert sorted(made) == [False] * 5 + [True]
     assert len(two[0].tokens("others")) == 1
+
+
+@pytest.mark.parametrize("limit", [150, 2_000])
+def test_a_page_of_records_takes_one_question(url: str, limit: int) -> None:
+    """Beside the one for its bucket: it does not begin with a hundred, nor end with none."""
+    with closing(open_storage(url)) as storage, MongoClient[dict[str, Any]](url) as client:
+        storage.put_bucket(THINGS)
+        times = [{"_id": f"{n}", "_timestamp": BEGIN + timedelta(0, n)} for n in range(2_500)]
+        storage.save("things", batch(*times))
+        database = client.get_default_database()
+        database.command("profile", 2)
+        assert len(read(storage, query=Query(start=BEGIN, limit=limit))) == limit
+        database.command("profile", 0)
+        asked = [(one["op"], one["nreturned"]) for one in database["system.profile"].find()]
+    assert asked == [("query", 1), ("query", limit)]
+
+
+def test_a_buckets_indexes_are_there_before_its_records(url: str) -> None:
+    """And with those that take the place of others."""
+    with closing(open_storage(url)) as storage, MongoClient[dict[str, Any]](url) as client:
+        database = client.get_default_database()
+        storage.put_bucket(THINGS)
+        for _ in range(2):
+            name = database["buckets"].find_one({"_id": "things"})["collection"]
+            assert set(database[name].index_information()) == {"_id_", "_timestamp_1__seq_1"}
+            storage.replace("things", batch({"_id": "x"}))
+
+
+@pytest.mark.parametrize(
+    ("asked", "plan"),
+    [
+        (Query(group_by=("kind",)), "COLLSCAN"),
+        (Query(group_by=("kind",), filters=(Equals("kind", ("a",)),)), "COLLSCAN"),
+        (Query(group_by=("kind",), start=BEGIN, end=BEGIN + timedelta(80)), "COLLSCAN"),
+        (Query(group_by=("kind",), start=BEGIN, end=BEGIN + timedelta(2)), "IXSCAN"),
+        (Query(group_by=("kind",), filters=(Equals("_id", ("7",)),)), "IXSCAN"),
+    ],
+)
+def test_an_index_is_read_only_where_it_is_narrow(url: str, asked: Query, plan: str) -> None:
+    """Where it would take most of the records, they are read as they lie, which is faster."""
+    with closing(open_storage(url)) as storage, MongoClient[dict[str, Any]](url) as client:
+        storage.put_bucket(THINGS)
+        times = [
+            {"_id": f"{n}", "_timestamp": BEGIN + timedelta(n), "kind": "a"} for n in range(100)
+        ]
+        storage.save("things", batch(*times))
+        database = client.get_default_database()
+        database.command("profile", 2)
+        assert sum(storage.groups("things", asked, most_rows=9).counts) > 0
+        database.command("profile", 0)
+        found = database["system.profile"].find({"command.aggregate": {"$regex": "^records_"}})
+        assert [one["planSummary"].split()[0] for one in found] == [plan]
 
 
 def test_ties_stand_in_the_order_of_storing_whichever_process_stored(

@@ -17,6 +17,7 @@ from backdrop.domain.period_key import microseconds
 from backdrop.domain.query import Query
 from backdrop.storage.mongodb.pipeline import (
     Pipeline,
+    Search,
     Sums,
     select_fields,
     select_groups,
@@ -70,7 +71,7 @@ def compiled(question: str) -> str:
     return "\n\n".join(map(_shown, pipelines))
 
 
-def _of_records(query: Query) -> list[Pipeline]:
+def _of_records(query: Query) -> list[Pipeline | Search]:
     """Where they come in pages, the first one and those after it."""
     by = query.sort
     if by is None:
@@ -83,8 +84,10 @@ def _of_records(query: Query) -> list[Pipeline]:
     return [select_nth_latest(query, query.limit or 1), select_latest(query, SINCE)]
 
 
-def _shown(pipeline: Pipeline) -> str:
-    return "\n".join(json.dumps(stage, default=_refuse) for stage in pipeline)
+def _shown(steps: Pipeline | Search) -> str:
+    """A pipeline as a line for each stage, the arguments of a `find` as one."""
+    lines = [steps] if isinstance(steps, dict) else steps
+    return "\n".join(json.dumps(line, default=_refuse) for line in lines)
 
 
 def _refuse(value: Any) -> Any:

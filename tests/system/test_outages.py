@@ -150,6 +150,25 @@ def test_a_server_that_is_started_in_an_election_waits(tmp_path: Path, members: 
     assert log.read_text().count("waiting for one") == 1
 
 
+def test_a_copy_that_is_started_in_an_election_says_that_it_waits(
+    tmp_path: Path, members: ReplicaSet
+) -> None:
+    store = f"{mongodb.database(members.url)}&serverSelectionTimeoutMS=500"
+    log = tmp_path / "log"
+    with log.open("w") as stderr, gone(members, *members.members[:2]):
+        process = subprocess.Popen(
+            [BACKDROP, "copy", store, "duckdb:copy.duckdb"],
+            stderr=stderr,
+            env=clean_environment(),
+            cwd=tmp_path,
+        )
+        try:
+            _wait_for("waiting for one to be elected", log)
+        finally:
+            process.kill()
+            process.wait(20)
+
+
 def _wait_for(text: str, log: Path) -> None:
     until = time.monotonic() + 60
     while text not in log.read_text():

@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from backdrop.cli import INTERRUPTED
+from backdrop.cli.interrupts import patient_interrupt
 from backdrop.cli.output import Stop, as_table, note
 from backdrop.cli.progress import reporting
-from backdrop.copying import Clashes, Outcome, copy_store, missing_entries
+from backdrop.copying import Clashes, Outcome, are_one, copy_store, missing_entries
 from backdrop.errors import BackdropError
-from backdrop.storage.open import duckdb_path, open_storage, without_credentials
+from backdrop.storage.open import duckdb_path, opener, without_credentials
 from backdrop.storage.port import Storage
 
 _FROM, _TO = "BACKDROP_COPY_FROM", "BACKDROP_COPY_TO"
 _SHOWN_OF_CHECKSUM = 16
+_ONE_STORE = "the source and the destination are one store"
 _GO_ON = "What was copied by then is whole: the same command again goes on"
 
 
@@ -47,6 +50,8 @@ def copy(
     _refuse_urls(source, destination)
     os.umask(0o077)  # a store that is made is for its owner alone
     with _filled(source) as here, _opened("destination", destination) as there:
+        if are_one(here, there, datetime.now(UTC)):
+            raise Stop(_ONE_STORE)
         outcomes = _copied(here, there, replacing=replace)
         _show(outcomes)
         _say_entries(here, there)
@@ -82,7 +87,7 @@ def _refuse_urls(source: str, destination: str) -> None:
             raise Stop("a store in memory: is gone with its process: copy duckdb: or mongodb:")
     here, there = (duckdb_path(url) for url in (source, destination))
     if source == destination or (here and there and here.resolve() == there.resolve()):
-        raise Stop("the source and the destination are one store")
+        raise Stop(_ONE_STORE)
     if here is not None and not here.is_file():
         raise Stop(f"there is no file {here} to copy")
 
@@ -90,7 +95,7 @@ def _refuse_urls(source: str, destination: str) -> None:
 @contextmanager
 def _opened(role: str, url: str) -> Iterator[Storage]:
     try:
-        storage = open_storage(url)
+        storage = opener(url, say=note.print)()
     except BackdropError as error:
         raise Stop(f"the {role}: {error}") from None
     with closing(storage):
@@ -109,12 +114,17 @@ def _filled(url: str) -> Iterator[Storage]:
 def _copied(source: Storage, destination: Storage, *, replacing: bool) -> list[Outcome]:
     states = [source.state(bucket.name) for bucket in source.buckets()]
     read, at = 0, ""
-    with reporting(2 * sum(state.records for state in states)) as report:
+    with (
+        reporting(2 * sum(state.records for state in states)) as report,
+        patient_interrupt(lambda: True, _say_how_to_stop) as interrupt,
+    ):
 
         def progress(at_work: str, records: int) -> None:
             nonlocal read, at
             read, at = read + records, f"{at_work}: "
             report(at_work, read, read)
+            # Here, not wherever Ctrl-C comes: an error is lost in what drivers clear away.
+            interrupt.check()
 
         try:
             return list(copy_store(source, destination, replacing=replacing, progress=progress))
@@ -126,6 +136,10 @@ def _copied(source: Storage, destination: Storage, *, replacing: bool) -> list[O
         except KeyboardInterrupt:
             note.print(f"Interrupted. {_GO_ON}")
             raise typer.Exit(INTERRUPTED) from None
+
+
+def _say_how_to_stop() -> None:
+    note.print("Waiting for the records under way; Ctrl-C again stops at once")
 
 
 def _show(outcomes: Sequence[Outcome]) -> None:

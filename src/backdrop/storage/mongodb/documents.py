@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, TypeAlias
 
@@ -59,9 +59,10 @@ def to_records(documents: list[Document]) -> list[Record]:
     for document in documents:
         document.pop(SEQUENCE, None)
     for name in TIME_FIELDS:
-        for document in documents:
-            if name in document:
-                document[name] = instant(document[name])
+        timed = [document for document in documents if name in document]
+        times = _instants([document[name] for document in timed])
+        for document, time in zip(timed, times, strict=True):
+            document[name] = time
     values = chain.from_iterable(map(dict.values, documents))
     if Int64 not in set(map(type, values)):
         return documents
@@ -69,6 +70,18 @@ def to_records(documents: list[Document]) -> list[Record]:
         {name: int(value) if type(value) is Int64 else value for name, value in document.items()}
         for document in documents
     ]
+
+
+def _instants(times: list[int]) -> list[datetime]:
+    """What each number of microseconds stands for. Whole seconds take a quarter of the time."""
+    if any(time % _SECOND for time in times):
+        return list(map(instant, times))
+    seconds = [time // _SECOND - _BEFORE_1970 for time in times]
+    return msgspec.convert(seconds, list[datetime], strict=False)
+
+
+_SECOND = 1_000_000
+_BEFORE_1970 = microseconds(datetime(1970, 1, 1, tzinfo=UTC)) // _SECOND
 
 
 def stored_value(value: Value) -> Any:

@@ -19,6 +19,8 @@ from backdrop.storage.mongodb.tally import NOTHING_KNOWN, Known
 
 Stage: TypeAlias = dict[str, Any]
 Pipeline: TypeAlias = list[Stage]
+Search: TypeAlias = dict[str, Any]
+"""The arguments of a `find`, which costs the server less than a pipeline of the same steps."""
 
 TIME_INDEX = ((TIMESTAMP, 1), (SEQUENCE, 1))
 """The one index beside that of the ids: it reads short ranges, and all records by their time."""
@@ -29,7 +31,11 @@ TIME_INDEX = ((TIMESTAMP, 1), (SEQUENCE, 1))
 
 def _match(query: Query, *more: Stage) -> Pipeline:
     """One stage that lets through what the query's range and filters do, and all of `more`."""
-    return _all_of(*_range(query), *map(_condition, query.filters), *more)
+    return _all_of(*_conditions(query, *more))
+
+
+def _conditions(query: Query, *more: Stage) -> list[Stage]:
+    return [*_range(query), *map(_condition, query.filters), *more]
 
 
 def _all_of(*conditions: Stage) -> Pipeline:
@@ -49,6 +55,13 @@ def _bounds(query: Query) -> dict[str, Any]:
     if query.end is not None:
         bounds["$lt"] = Int64(microseconds(query.end))
     return bounds
+
+
+def _timed(query: Query) -> list[Stage]:
+    """What lets through no record without a time, where the query's range does not: the server
+    would look at each record again to know of a second bound.
+    """
+    return [] if _is_ranged(query) else [{TIMESTAMP: {"$gte": 0}}]
 
 
 def _condition(one: Filter) -> Stage:
@@ -87,34 +100,34 @@ Place: TypeAlias = tuple[int | None, int]
 """A record's time and its place in the order of storing."""
 
 
-def select_timed(query: Query, *, most: int, after: Place | None = None) -> Pipeline:
+def select_timed(query: Query, *, most: int, after: Place | None = None) -> Search:
     """So many matching records that have a time, by time: the first, or those after that place.
 
     The index gives them in this order, from that place on.
     """
     if after is None:
-        match = _match(query, {TIMESTAMP: {"$gte": 0}})
+        conditions = _conditions(query, *_timed(query))
     else:
         time, place = after
         ties = {TIMESTAMP: Int64(time or 0), SEQUENCE: {"$gt": place}}
         later = {TIMESTAMP: _bounds(query) | {"$gt": Int64(time or 0)}}
         later[TIMESTAMP].pop("$gte", None)
-        match = _all_of({"$or": [ties, later]}, *map(_condition, query.filters))
-    return [*match, {"$sort": dict(TIME_INDEX)}, {"$limit": most}]
+        conditions = [{"$or": [ties, later]}, *map(_condition, query.filters)]
+    return {"filter": {"$and": conditions}, "sort": dict(TIME_INDEX), "limit": most}
 
 
-def select_untimed(query: Query, *, most: int, after: Place | None = None) -> Pipeline:
+def select_untimed(query: Query, *, most: int, after: Place | None = None) -> Search:
     """So many matching records without a time, as they were stored."""
     later = [] if after is None else [{SEQUENCE: {"$gt": after[1]}}]
-    match = _match(query, {TIMESTAMP: None}, *later)
-    return [*match, {"$sort": {SEQUENCE: 1}}, {"$limit": most}]
+    conditions = _conditions(query, {TIMESTAMP: None}, *later)
+    return {"filter": {"$and": conditions}, "sort": {SEQUENCE: 1}, "limit": most}
 
 
 def select_nth_latest(query: Query, number: int) -> Pipeline:
     """The time of the matching record before which there are so many later ones, less one."""
     backwards = {name: -direction for name, direction in TIME_INDEX}
     return [
-        *_match(query, {TIMESTAMP: {"$gte": 0}}),
+        *_match(query, *_timed(query)),
         {"$sort": backwards},
         {"$skip": number - 1},
         {"$limit": 1},
@@ -124,7 +137,11 @@ def select_nth_latest(query: Query, number: int) -> Pipeline:
 
 def select_latest(query: Query, since: int | None) -> Pipeline:
     """The matching records from that time on, the latest first, ties in the order of storing."""
-    match = _match(query, {TIMESTAMP: {"$gte": Int64(since or 0)}})
+    if since is None:
+        match = _match(query, *_timed(query))
+    else:
+        bounds = _bounds(query) | {"$gte": Int64(since)}
+        match = _all_of({TIMESTAMP: bounds}, *map(_condition, query.filters))
     limit = [] if query.limit is None else [{"$limit": query.limit}]
     return [*match, {"$sort": {TIMESTAMP: -1, SEQUENCE: 1}}, *limit]
 
@@ -236,7 +253,7 @@ def select_set(query: Query, field: str, zone_segments: Sequence[Segment]) -> Pi
 def select_years(query: Query) -> Pipeline:
     """A row for each UTC year that the times of matching records have."""
     year = {"$year": as_date(TIME_PATH)}
-    return [*_match(query, {TIMESTAMP: {"$gte": 0}}), {"$group": {"_id": year}}]
+    return [*_match(query, *_timed(query)), {"$group": {"_id": year}}]
 
 
 def key_names(query: Query) -> list[str]:

@@ -24,6 +24,7 @@ from backdrop.storage.mongodb.groups import short_sums, to_groups
 from backdrop.storage.mongodb.pipeline import (
     Pipeline,
     Place,
+    Search,
     Sums,
     select_fields,
     select_groups,
@@ -143,13 +144,13 @@ class Snapshot:
             yield from self._paged(select_untimed, query, left)
 
     def _paged(
-        self, select: Callable[..., Pipeline], query: Query, left: int | None
+        self, select: Callable[..., Search], query: Query, left: int | None
     ) -> Iterator[list[Document]]:
         """Pages that are asked for one by one, each from where the one before ended."""
         after: Place | None = None
         while left != 0:
             most = RECORDS_A_PAGE if left is None else min(RECORDS_A_PAGE, left)
-            page = self._run(select(query, most=most, after=after))
+            page = self._find(select(query, most=most, after=after))
             if page:
                 after = page[-1].get(TIMESTAMP), page[-1][SEQUENCE]
                 yield page
@@ -173,6 +174,17 @@ class Snapshot:
         """From now on the server may work for as long as it may."""
         bound = self._most_seconds
         self._until = None if bound is None else time.monotonic() + bound
+
+    def _find(self, search: Search) -> list[Document]:
+        """What is found, as one answer: without a size, the server would send 101 at first."""
+        with self._within():
+            return self._shelf.find(
+                **search,
+                batch_size=search["limit"],
+                allow_disk_use=True,
+                max_time_ms=self._most_ms(),
+                session=self._session,
+            ).to_list()
 
     def _run(self, pipeline: Pipeline, *, natural: bool = False) -> list[Document]:
         with self._within():
@@ -203,7 +215,7 @@ class Snapshot:
     ) -> CommandCursor[Document]:
         options: dict[str, Any] = {"hint": {"$natural": 1}} if natural else {}
         if is_bounded and self._until is not None:
-            options["maxTimeMS"] = max(1, int((self._until - time.monotonic()) * 1_000))
+            options["maxTimeMS"] = self._most_ms()
         return self._shelf.aggregate(
             pipeline,
             session=self._session,
@@ -211,6 +223,12 @@ class Snapshot:
             batchSize=RECORDS_A_PAGE,
             **options,
         )
+
+    def _most_ms(self) -> int | None:
+        """For how long the server may work from now on, if that is bounded."""
+        if self._until is None:
+            return None
+        return max(1, int((self._until - time.monotonic()) * 1_000))
 
     def _ends(self) -> Ends:
         """The first and the last time of the bucket's records, from the index."""
