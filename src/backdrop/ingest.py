@@ -155,4 +155,5 @@ def _new_ids() -> Iterator[str]:
     """Ids that no other batch has: the batch's time and 80 random bits, then a number in it."""
     stamp = (time.time_ns() // 1_000_000).to_bytes(6, "big") + secrets.token_bytes(9)
     batch = base64.b32hexencode(stamp).decode().lower()
-    return (f"{batch}-{number}" for number in count())
+    for number in count():
+        yield f"{batch}-{number}"

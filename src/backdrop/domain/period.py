@@ -186,6 +186,9 @@ class Period:
 
         `after` bounds the search from below (exclusive).
         """
+        return _start_of_date(self, day) if after is None else self._find_start(day, after)
+
+    def _find_start(self, day: date, after: datetime | None) -> datetime:
         if day == date.min:
             return FIRST_INSTANT  # also what a zone west of Greenwich still has of the day before
         try:
@@ -292,6 +295,12 @@ _FIRST_CHANGE = 1800
 _RULES_ALONE = 2100
 """From here on zones only follow rules of the calendar, which repeats after 400 years."""
 _CYCLE = timedelta(days=146_097)
+
+
+@lru_cache(maxsize=4096)
+def _start_of_date(period: Period, day: date) -> datetime:
+    """A question of a year asks for the same days twice, as rows and as the axis."""
+    return period._find_start(day, None)
 
 
 @lru_cache(maxsize=4096)

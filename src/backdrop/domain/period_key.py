@@ -38,6 +38,10 @@ MANY_YEARS = 150
 """From here on it costs less to see which years occur than to plan for every change of offset."""
 
 
+_NEAR = timedelta(days=800)
+"""Two years and more: a handful of changes of offset, whether there are records or not."""
+
+
 def microseconds(instant: datetime) -> int:
     """An instant as the microseconds since 0001-01-01T00:00Z."""
     return (instant - FIRST_INSTANT) // MICROSECOND
@@ -67,15 +71,21 @@ def segments_of_years(period: Period, years: Sequence[int]) -> list[Segment]:
 def offsets(
     period: Period,
     query: Query,
-    first: datetime,
-    last: datetime,
+    times: Callable[[], tuple[datetime, datetime] | None],
     years: Callable[[], Sequence[int]],
 ) -> Sequence[Segment]:
     """The offsets of the period's zone over the times of the query's range.
 
-    All records' times are from `first` to `last`. `years`, asked where these are far apart, says
+    `times` says from when to when all records' times are, or that there are none; it is not asked
+    where the range has two ends that are near. `years`, asked where the times are far apart, says
     in which years there are any, ascending.
     """
+    if query.start is not None and query.end is not None and query.end - query.start < _NEAR:
+        return segments(period.zone, period.start(query.start), query.end)
+    found = times()
+    if found is None:
+        return NO_OFFSET
+    first, last = found
     if query.start is not None:
         first = min(max(first, query.start), last)
     if query.end is not None:

@@ -520,14 +520,14 @@ def _zone_segments(
     """The offsets of the query's zone over the times that occur in the table and the range."""
     if query.period is None or query.period.zone.key == "UTC":
         return NO_OFFSET
-    select = f"SELECT min({TIMESTAMP}), max({TIMESTAMP}) FROM {quoted(table.name)}"
-    first, last = cursor.execute(select).fetchall()[0]  # kept in the table's statistics: no scan
-    if first is None:
-        return NO_OFFSET
-    first, last = first.replace(tzinfo=UTC), last.replace(tzinfo=UTC)
+
+    def times() -> tuple[datetime, datetime] | None:
+        select = f"SELECT min({TIMESTAMP}), max({TIMESTAMP}) FROM {quoted(table.name)}"
+        first, last = cursor.execute(select).fetchall()[0]  # in the table's statistics: no scan
+        return None if first is None else (first.replace(tzinfo=UTC), last.replace(tzinfo=UTC))
 
     def years() -> list[int]:
         select = f"SELECT DISTINCT year({TIMESTAMP}) AS y FROM {quoted(table.name)} ORDER BY y"
         return [year for (year,) in cursor.execute(select).fetchall() if year is not None]
 
-    return offsets(query.period, query, first, last, years)
+    return offsets(query.period, query, times, years)

@@ -250,7 +250,7 @@ class Snapshot:
         def years() -> list[int]:
             return sorted(int(row["_id"]) for row in self._run(select_years(query)))
 
-        return offsets(query.period, query, *ends, years)
+        return offsets(query.period, query, lambda: ends, years)
 
 
 def _reads_most(query: Query, ends: Ends) -> bool:
