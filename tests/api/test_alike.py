@@ -39,6 +39,8 @@ def test_what_is_read_by_columns_is_what_is_read_row_by_row(rows: list[dict[str,
     if table is not None:
         assert len(table) == len(rows)
         assert exactly(table) == exactly(msgspec.json.decode(data))
+        for name, kind in table.kinds.items():
+            assert set(map(type, table.columns[name])) == {kind}
 
 
 @given(st.lists(st.fixed_dictionaries({name: st.none() | st.just(one) for name, one in _ROW.items()}, optional={})))  # fmt: skip  # noqa: E501
@@ -76,6 +78,17 @@ def test_rows_that_are_not_alike_are_left_to_be_read_one_by_one(rows: Any) -> No
 @pytest.mark.parametrize("rest", [b"", b",", b",]", b"]]", b',{"_id":"\xff"}]', b',{"_id":NaN}]'])
 def test_what_is_not_json_is_left_to_who_says_why(rest: bytes) -> None:
     assert decode_alike(b'[{"_id":"a"}' + rest) is None
+
+
+def test_which_types_are_sure_is_told() -> None:
+    """Of texts and booleans that no row lacks; a number may be of either kind."""
+    rows = [_ROW, {**_ROW, "_id": "b"}]
+    table = decode_alike(json.dumps(rows).encode())
+    assert table is not None
+    assert table.kinds == {"_id": str, "open": bool}
+    with_gap = decode_alike(json.dumps([*rows, {"_id": "c"}]).encode())
+    assert with_gap is not None
+    assert with_gap.kinds == {}
 
 
 def test_a_table_of_gaps_is_not_made() -> None:

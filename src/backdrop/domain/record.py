@@ -246,7 +246,7 @@ def _parse_by_columns(
         return None
     columns: dict[str, Sequence[Any]] = {}
     for name, column in table.columns.items():
-        parsed = _parse_column(name, column)
+        parsed = _parse_column(name, column, table.kinds.get(name))
         if parsed is None:
             return None
         columns[name] = parsed
@@ -272,14 +272,14 @@ def _has_empty_row(table: RawTable) -> bool:
     return all(ABSENT in column for column in table.columns.values()) and not all(table)
 
 
-def _parse_column(name: str, column: Sequence[Any]) -> Sequence[Any] | None:
-    """The column's values, if all of them are plainly right; else None."""
+def _parse_column(name: str, column: Sequence[Any], kind: type | None) -> Sequence[Any] | None:
+    """The column's values, if all of them are plainly right; else None. `kind`: all have that."""
     if name not in _good_names:
         try:
             _check_name(name)
         except _Wrong:
             return None
-    given, kinds = column, set(map(type, column))
+    given, kinds = column, {kind} if kind else set(map(type, column))
     if Absent in kinds:
         kinds.remove(Absent)
         given = [one for one in column if one is not ABSENT]

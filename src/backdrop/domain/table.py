@@ -7,7 +7,7 @@ more than to store them; by columns, a check or a conversion is one step for ten
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from operator import itemgetter
 from typing import Any, Final, TypeAlias, final
@@ -34,10 +34,14 @@ Column: TypeAlias = Sequence[Any]
 
 @dataclass(frozen=True, slots=True)
 class RawTable:
-    """Raw rows, of which nothing is checked yet, by columns. One by one, they are objects."""
+    """Raw rows, of which nothing is checked yet, by columns. One by one, they are objects.
+
+    `kinds`: the type of all the values of a column, of those of which it is known.
+    """
 
     columns: Mapping[str, Column]
     length: int
+    kinds: Mapping[str, type] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.length
