@@ -18,7 +18,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import ingest, reading
+from bench import flights, ingest, reading
 from bench.data import bodies
 from bench.limit import Limit
 from bench.questions import QUESTIONS
@@ -43,6 +43,10 @@ def main() -> None:
             sizes_seen[size] = _measure_size(Path(folder), size, first=size == sizes[0])
         title = f"{size:,} records"
         found[title] = sizes_seen[size].rows
+        print(markdown(title, found[title]), flush=True)
+    with tempfile.TemporaryDirectory(prefix="backdrop-bench-") as folder:
+        title = flights.title()
+        found[title] = flights.measure(Path(folder))
         print(markdown(title, found[title]), flush=True)
     if len(sizes) > 1:
         title = f"From {sizes[0]:,} to {sizes[-1]:,} records"

@@ -12,44 +12,44 @@ import io
 import itertools
 import multiprocessing
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import duckdb
 import msgspec
 import pyarrow as pa
 
-CREATE = """
-CREATE TABLE IF NOT EXISTS records (
-    _id VARCHAR, _timestamp TIMESTAMP, place VARCHAR, kind VARCHAR, authority VARCHAR,
-    fee BIGINT, online BOOLEAN
-)
-"""
-_NAMES = ("_id", "_timestamp", "place", "kind", "authority", "fee", "online")
-_TYPES = (
-    pa.string(), pa.string(), pa.string(), pa.string(), pa.string(), pa.int64(), pa.bool_(),
-)  # fmt: skip
+TEXT, INTEGER, BOOLEAN = (pa.string(), "VARCHAR"), (pa.int64(), "BIGINT"), (pa.bool_(), "BOOLEAN")
+TIME = (pa.string(), "TIMESTAMP")
+"""As it comes, and as it is kept."""
 _WEEK = timedelta(days=7)
 
 
-def _text(time_: datetime) -> str:
+def time_text(time_: datetime) -> str:
     return time_.isoformat() + "+00:00"
 
 
-class _Table:
+class Table:
+    """A hand-made table `records` of the fields, each with how it comes and how it is kept."""
+
+    fields: Mapping[str, tuple[pa.DataType, str]]
+
     def __init__(self, path: str) -> None:
         self.connection = duckdb.connect(path)
         self.connection.execute("SET enable_progress_bar = false")
-        self.connection.execute(CREATE)
+        kept = ", ".join(f"{name} {kind}" for name, (_, kind) in self.fields.items())
+        self.connection.execute(f"CREATE TABLE IF NOT EXISTS records ({kept})")
+
+    def column(self, rows: list[dict[str, Any]], name: str) -> list[Any]:
+        return [row[name] for row in rows]
 
     def insert(self, body: bytes) -> None:
         rows = msgspec.json.decode(body)
         columns = {
-            name: pa.array([row[name] for row in rows], kind)
-            for name, kind in zip(_NAMES, _TYPES, strict=True)
+            name: pa.array(self.column(rows, name), kind) for name, (kind, _) in self.fields.items()
         }
         time_ = columns["_timestamp"].cast(pa.timestamp("us", "UTC"))
         columns["_timestamp"] = time_.cast(pa.timestamp("us"))
@@ -69,16 +69,28 @@ class _Table:
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         return self.connection.execute(statement).fetchall()
 
-    # -- the six questions ------------------------------------------------------------------
+
+class Records(Table):
+    """The made-up records, and the six standard questions."""
+
+    fields: ClassVar = {
+        "_id": TEXT,
+        "_timestamp": TIME,
+        "place": TEXT,
+        "kind": TEXT,
+        "authority": TEXT,
+        "fee": INTEGER,
+        "online": BOOLEAN,
+    }
 
     def weeks(self) -> bytes:
         found = self.rows(
             "SELECT date_trunc('week', _timestamp) AS w, count(*) FROM records WHERE _timestamp >= "
             "'2013-01-01' AND _timestamp < '2014-01-01' GROUP BY w ORDER BY w"
         )
-        return _encoded(
+        return encoded(
             [
-                {"_start_at": _text(week), "_end_at": _text(week + _WEEK), "_count": count}
+                {"_start_at": time_text(week), "_end_at": time_text(week + _WEEK), "_count": count}
                 for week, count in found
             ]
         )
@@ -88,7 +100,7 @@ class _Table:
             "SELECT authority, date_trunc('week', _timestamp) AS w, count(*), sum(fee)::BIGINT "
             "FROM records GROUP BY authority, w ORDER BY authority, w"
         )
-        weeks = {week: (_text(week), _text(week + _WEEK)) for _, week, _, _ in found}
+        weeks = {week: (time_text(week), time_text(week + _WEEK)) for _, week, _, _ in found}
         answer = []
         for authority, group in itertools.groupby(found, key=lambda row: row[0]):
             rows = list(group)
@@ -109,13 +121,13 @@ class _Table:
                     ],
                 }
             )
-        return _encoded(answer)
+        return encoded(answer)
 
     def kinds(self) -> bytes:
         found = self.rows(
             "SELECT kind, count(*), sum(fee)::BIGINT FROM records GROUP BY kind ORDER BY kind"
         )
-        return _encoded(
+        return encoded(
             [{"kind": kind, "_count": count, "fee:sum": fee} for kind, count, fee in found]
         )
 
@@ -123,14 +135,14 @@ class _Table:
         found = self.rows(
             "SELECT kind, count(*) FROM records WHERE place = 'place-3' GROUP BY kind ORDER BY kind"
         )
-        return _encoded([{"kind": kind, "_count": count} for kind, count in found])
+        return encoded([{"kind": kind, "_count": count} for kind, count in found])
 
     def kinds_by_place(self) -> bytes:
         found = self.rows(
             "SELECT place, count(*), list_sort(list(DISTINCT kind)) "
             "FROM records GROUP BY place ORDER BY place"
         )
-        return _encoded(
+        return encoded(
             [{"place": place, "_count": count, "kind:set": kinds} for place, count, kinds in found]
         )
 
@@ -139,7 +151,7 @@ class _Table:
             "SELECT * FROM records WHERE _timestamp >= '2013-06-01' AND _timestamp < '2013-06-02' "
             "ORDER BY _timestamp, rowid LIMIT 1000"
         )
-        return _encoded([_record(row) for row in found])
+        return encoded([_record(row) for row in found])
 
     # -- all of it --------------------------------------------------------------------------
 
@@ -160,24 +172,24 @@ def _json_page(rows: list[tuple[Any, ...]]) -> bytes:
 def _csv_page(rows: list[tuple[Any, ...]]) -> bytes:
     text = io.StringIO()
     csv.writer(text).writerows(
-        (id_, _text(time_), place, kind, authority, fee, "true" if online else "false")
+        (id_, time_text(time_), place, kind, authority, fee, "true" if online else "false")
         for id_, time_, place, kind, authority, fee, online in rows
     )
     return text.getvalue().encode()
 
 
 def _record(row: tuple[Any, ...]) -> dict[str, Any]:
-    record = dict(zip(_NAMES, row, strict=True))
-    record["_timestamp"] = _text(row[1])
+    record = dict(zip(Records.fields, row, strict=True))
+    record["_timestamp"] = time_text(row[1])
     return record
 
 
-def _encoded(data: list[Any]) -> bytes:
+def encoded(data: list[Any]) -> bytes:
     return msgspec.json.encode({"data": data})
 
 
-def _serve(path: str, pipe: Connection) -> None:
-    table = _Table(path)
+def _serve(make: type[Table], path: str, pipe: Connection) -> None:
+    table = make(path)
     while (command := pipe.recv()) is not None:
         name, arguments = command
         call: Callable[..., Any] = getattr(table, name)
@@ -190,10 +202,10 @@ def _serve(path: str, pipe: Connection) -> None:
 class Limit:
     """The process of the limit. `call` gives the seconds that it took in there, and the answer."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, table: type[Table] = Records) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, inner = context.Pipe()
-        self._process = context.Process(target=_serve, args=(str(path), inner))
+        self._process = context.Process(target=_serve, args=(table, str(path), inner))
         self._process.start()
 
     @property

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import httpx2
@@ -26,11 +26,16 @@ ROUNDS = 9
 LONDON = "&timezone=Europe/London"
 
 
-def measure_questions(server: Backdrop, limit: Limit, name: str) -> list[Row]:
+def measure_questions(
+    server: Backdrop,
+    limit: Limit,
+    name: str,
+    questions: Mapping[str, tuple[str, str]] = QUESTIONS,
+) -> list[Row]:
     """Each question in turns with the limit's, in UTC, then in London's time beside UTC's."""
     rows, in_london = [], []
     with httpx2.Client(timeout=600) as client, kept_connection(server.url) as ask:
-        for what, (query, method) in QUESTIONS.items():
+        for what, (query, method) in questions.items():
             target = f"{server.url}/{name}?{query}"
             by_hand = msgspec.json.decode(limit.call(method)[1])
             if client.get(target).json() != by_hand:
