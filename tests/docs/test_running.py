@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import typer.main
 
-from backdrop.cli.commands import app
+from backdrop.cli.commands import COMMANDS, app_of
 from backdrop.settings import FIELDS, variable
 from tests.docs.examples import ROOT
 
@@ -22,7 +22,7 @@ def test_every_setting_has_a_row(name: str) -> None:
 def commands() -> list[str]:
     """The names of all commands, those of groups with their group's."""
     found = []
-    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+    for name, command in typer.main.get_command(app_of(COMMANDS)).commands.items():  # type: ignore[attr-defined]
         inner = getattr(command, "commands", None)
         found += [f"{name} {one}" for one in inner] if inner else [name]
     return found
