@@ -134,8 +134,8 @@ CODES: Mapping[str, str] = {
     "move the end that is named.",
     "not_the_first": "With `period=month` the range of such a bucket must begin and end on the "
     "first of a month: move the end that is named.",
-    "too_many_fields": "The bucket would have more than 1,000 fields: put what varies into values, "
-    "not into the names of fields.",
+    "too_many_fields": "The bucket would have more fields than it may: put what varies into "
+    "values, not into the names of fields.",
     "batch_too_large": "The batch has too many records, or too many for so many different fields: "
     "send smaller ones.",
     "too_many_parameters": "A parameter is repeated more often than it may be: ask several "

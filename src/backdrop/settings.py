@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from backdrop.domain.values import MOST_FIELDS, MOST_FIELDS_EVER
+
 PREFIX = "BACKDROP_"
 FILE = "backdrop.toml"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
@@ -197,6 +199,10 @@ class Settings:
     max_records: int = field(
         default=2_000_000,
         metadata=_as(_whole(1, 10**8), "N", "most records of one request"),
+    )
+    max_fields: int = field(
+        default=MOST_FIELDS,
+        metadata=_as(_whole(1, MOST_FIELDS_EVER), "N", "most fields of a bucket"),
     )
     max_header_seconds: int = field(
         default=30,

@@ -44,7 +44,7 @@ _ENGINE = ("max_engine_memory", "max_engine_files")
 """Of an engine within the process, which `serve` alone can have."""
 _WRITING = (
     *("admin_token", "audit_days", "max_body", "max_unpacked", "max_upload", "read_url"),
-    *("max_unpacking", "max_records", "max_writes"),
+    *("max_unpacking", "max_records", "max_fields", "max_writes"),
     *SIGN_IN,
 )
 _DEFAULT_PORTS = {"both": 3038, "read": 3038, "write": 3039}
@@ -130,6 +130,7 @@ def _opener(settings: Settings, say: Callable[[str], None]) -> Callable[[], Stor
         report=_report,
         engine_memory=settings.max_engine_memory,
         engine_files=settings.max_engine_files,
+        most_fields=settings.max_fields,
     )
 
 

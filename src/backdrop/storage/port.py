@@ -26,7 +26,7 @@ from backdrop.domain.query import Query
 from backdrop.domain.shape import Groups
 from backdrop.domain.table import Records
 from backdrop.domain.token import Token
-from backdrop.domain.values import MOST_FIELDS, Record
+from backdrop.domain.values import Record
 from backdrop.errors import InvalidQuery, InvalidRecords, Problem, QueryTooLarge, QueryTooSlow
 
 RECORDS_A_PAGE = 2_000
@@ -97,13 +97,14 @@ class Storage(Protocol):
     same step, so that there is no change without its entry, and no entry without its change.
 
     Those that write records raise InvalidRecords (code `too_many_fields`) where the bucket would
-    have more than `MOST_FIELDS`.
+    have more than `most_fields`.
 
     `state_is_at_hand`: whether `bucket`, `bucket_at`, `state`, `token` and `token_used` answer from
     memory, so that an event loop may call them.
     """
 
     state_is_at_hand: bool
+    most_fields: int
 
     # -- buckets ----------------------------------------------------------------------------
 
@@ -402,13 +403,13 @@ _MOST_DIGITS = 18
 """Of what surely fits 64 bits."""
 
 
-def refuse_too_many_fields(*fields: Iterable[str]) -> None:
-    """Raise InvalidRecords where these are more than `MOST_FIELDS`, time fields and ids apart."""
+def refuse_too_many_fields(most: int, *fields: Iterable[str]) -> None:
+    """Raise InvalidRecords where these are more than `most`, time fields and ids apart."""
     names = {name for name in chain.from_iterable(fields) if not name.startswith("_")}
-    if len(names) > MOST_FIELDS:
+    if len(names) > most:
         raise InvalidRecords(
             f"nothing was stored: the bucket would have {len(names):,} fields, and may have "
-            f"{MOST_FIELDS:,}: is something a field's name that should be a value?",
+            f"{most:,} (max_fields): is something a field's name that should be a value?",
             code="too_many_fields",
         )
 

@@ -58,6 +58,7 @@ class Transaction:
         done: DoneWrites,
         *,
         now: datetime,
+        most_fields: int,
         publish: Callable[[State], None],
     ) -> None:
         self._connection = connection
@@ -68,6 +69,7 @@ class Transaction:
         self._ids = ids
         self._done = done
         self._now = now
+        self._most_fields = most_fields
         self._publish = publish
         self._gathered: dict[str, list[Records]] = {}
         self._audited = state.audited
@@ -165,14 +167,16 @@ class Transaction:
         self._refuse_done(bucket, once)
         gathered = self._gathered.setdefault(bucket, [])
         known = (field for field, _ in table.columns)
-        refuse_too_many_fields(known, *(batch.columns for batch in gathered), records.columns)
+        refuse_too_many_fields(
+            self._most_fields, known, *(batch.columns for batch in gathered), records.columns
+        )
         gathered.append(records)
         self._keep(bucket, once)
 
     def replace(self, bucket: str, records: Records, once: Once | None) -> None:
         table = self._table(bucket)
         self._refuse_done(bucket, once)
-        refuse_too_many_fields(records.columns)
+        refuse_too_many_fields(self._most_fields, records.columns)
         self._gathered.pop(bucket, None)
         self._execute(f"DROP TABLE {quoted(table.name)}")
         self._execute("DELETE FROM fields WHERE records_table = $1", table.name)
@@ -200,7 +204,7 @@ class Transaction:
         if not stored:
             raise NotFound(no_record(bucket, record_id))
         changed = change(stored[0])
-        refuse_too_many_fields((field for field, _ in table.columns), changed)
+        refuse_too_many_fields(self._most_fields, (field for field, _ in table.columns), changed)
         self._insert(table, Records.of([changed]), deleted=self._delete(table, [record_id]))
         self._keep(bucket, once)
 
@@ -294,7 +298,9 @@ class Transaction:
         return table
 
     def fill(self, table: Table, records: Records) -> Table:
-        refuse_too_many_fields((field for field, _ in table.columns), records.columns)
+        refuse_too_many_fields(
+            self._most_fields, (field for field, _ in table.columns), records.columns
+        )
         filled = self._append(table, records)
         return dataclasses.replace(filled, records=table.records + len(records))
 
