@@ -42,6 +42,11 @@ class Refused(Exception):
         """Whether it is the server's fault, so that what was asked for may be done all the same."""
         return self.status >= 500
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same request may soon be answered otherwise."""
+        return self.is_fault or self.status == 429
+
 
 class Client:
     """One server. Methods raise NoAnswer or Refused, and return the JSON of the answer."""

@@ -63,6 +63,8 @@ CODES: Mapping[str, str] = {
     "too_many_queries": "More queries run and wait here than may: try again after `Retry-After`.",
     "too_many_requests": "This token, or this address, sends more requests a second than it may: "
     "go on after `Retry-After`.",
+    "too_many_bodies": "The bodies that are under way here have more bytes than they may, and "
+    "this one came the most slowly: nothing was stored; send it again after `Retry-After`.",
     "internal_error": "A fault of the server: report it with the answer's `request_id`.",
     "invalid_request": "What was asked for can't be understood: see what the message expects.",
     "ambiguous_request": "The headers say twice, or in two ways, where the request ends or whom it "

@@ -184,6 +184,10 @@ class Settings:
         default=32 * 2**20,
         metadata=_as(_size, "SIZE", "largest body of a request as sent, such as 32MiB"),
     )
+    max_bodies: int = field(
+        default=512 * 2**20,
+        metadata=_as(_size, "SIZE", "bytes of all bodies that are under way together"),
+    )
     max_unpacked: int = field(
         default=64 * 2**20,
         metadata=_as(_size, "SIZE", "largest body of a request once unpacked"),

@@ -45,19 +45,21 @@ _OBJECT_EXPECTED = "one JSON object"
 class Limits:
     """What a request may take.
 
-    How many bytes a body may have, as it is sent and once it is unpacked, and a file that is
-    uploaded; how many times as large as sent it may be unpacked (0: any number); how many records a
-    batch may have; how many seconds a body may take to arrive, for how many of them it may come as
-    slowly as it likes, and how many bytes must come a second after those; how many seconds a client
-    may take for a streamed answer, which holds a snapshot of the store; how many rows an answer of
-    groups may have, periods without records included; how many queries, writes of records and
-    streamed answers there are at once, how many more queries wait for that, and for how long one
-    may run (None: for as long as it takes); how many bytes of answers are cached; and how many
-    requests a second one token, and one address, may send (0: any number).
+    How many bytes a body may have, as it is sent and once it is unpacked, all bodies that are under
+    way together, and a file that is uploaded; how many times as large as sent it may be unpacked
+    (0: any number); how many records a batch may have; how many seconds a body may take to arrive,
+    for how many of them it may come as slowly as it likes, and how many bytes must come a second
+    after those; how many seconds a client may take for a streamed answer, which holds a snapshot of
+    the store; how many rows an answer of groups may have, periods without records included; how
+    many queries, writes of records and streamed answers there are at once, how many more queries
+    wait for that, and for how long one may run (None: for as long as it takes); how many bytes of
+    answers are cached; and how many requests a second one token, and one address, may send (0: any
+    number).
     """
 
     body_as_sent: int = 32 * MIB
     body_unpacked: int = 64 * MIB
+    bodies: int = 512 * MIB
     times_unpacked: int = 0
     upload: int = 50 * MIB
     records: int = 2_000_000

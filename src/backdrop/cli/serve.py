@@ -44,7 +44,7 @@ _ENGINE = ("max_engine_memory", "max_engine_files")
 """Of an engine within the process, which `serve` alone can have."""
 _WRITING = (
     *("admin_token", "audit_days", "max_body", "max_unpacked", "max_upload", "read_url"),
-    *("max_unpacking", "max_records", "max_fields", "max_writes"),
+    *("max_bodies", "max_unpacking", "max_records", "max_fields", "max_writes"),
     *SIGN_IN,
 )
 _DEFAULT_PORTS = {"both": 3038, "read": 3038, "write": 3039}
@@ -174,6 +174,7 @@ def _app(
         limits=Limits(
             body_as_sent=settings.max_body,
             body_unpacked=settings.max_unpacked,
+            bodies=settings.max_bodies,
             upload=settings.max_upload,
             most_rows=settings.max_rows,
             cached_answers=settings.max_cached,
