@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from backdrop.domain.audit import Act
 from backdrop.domain.values import MOST_FIELDS, MOST_FIELDS_EVER
 from backdrop.errors import InvalidRequest
 from backdrop.storage.port import Report, Snapshot, Storage
@@ -97,11 +98,14 @@ def opened_backup(path: Path) -> AbstractContextManager[Snapshot]:
     return snapshot.opened_backup(path)
 
 
-def make_store_of(path: Path) -> None:
-    """Make a backup's file a store, in which no version comes again that was given out since."""
+def make_store_of(path: Path, act: Act) -> None:
+    """Make a backup's file a store, in which no version comes again that was given out since.
+
+    Its audit log gets the act.
+    """
     from backdrop.storage.duckdb import snapshot
 
-    snapshot.make_store_of(path)
+    snapshot.make_store_of(path, act)
 
 
 def repair_store(url: str) -> Repair:
