@@ -39,7 +39,8 @@ class RequestAnswered:
 
     `bucket` is one that exists. `status` is None where the client left before an answer began.
     `rows` are the records that were received, or the rows that were answered; None where there are
-    none, or an answer was not computed but kept. `bytes` are those of the answer's body.
+    none, or an answer was not computed but kept. `bytes` are those of the answer's body. `broken`:
+    the answer began and did not come to its end.
     """
 
     method: str
@@ -50,6 +51,7 @@ class RequestAnswered:
     request_id: str
     rows: int | None = None
     bytes: int = 0
+    broken: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -275,6 +275,17 @@ def test_log_lines_are_json_with_a_level() -> None:
     assert all(line["timestamp"].endswith("Z") for line in lines)
 
 
+def test_an_answer_that_came_to_its_end_is_not_told_as_broken(desk: Desk) -> None:
+    """Streamed or not, an error or none, to HEAD too."""
+    writer = desk.make("things", raw_queries_allowed=True)
+    desk.client.post("/things", headers=writer, json=[{"aa": n} for n in range(3_000)])
+    for method, path in (("GET", "/things"), ("HEAD", "/things"), ("GET", "/nowhere")):
+        desk.client.request(method, path)
+    answered = [one for one in desk.seen if isinstance(one, RequestAnswered)]
+    assert [one.status for one in answered] == [201, 200, 200, 200, 404]
+    assert not any(one.broken for one in answered)
+
+
 def test_a_log_that_is_closed_stops_nothing(desk: Desk) -> None:
     """Answers matter more than their log lines."""
     log = io.StringIO()

@@ -305,7 +305,7 @@ def test_what_may_be_stored_is_sent_again_with_its_key(tmp_path: Path, line: str
 def test_what_this_import_has_stored_is_not_called_an_others(tmp_path: Path) -> None:
     with scripted_server("drop", "replay", "replay") as server:
         done = _import(server.url, tmp_path, '{"n0":1}\n{"n0":2}\n')
-    assert "1 of them were stored before" in done.stderr
+    assert "1 of them was stored before" in done.stderr
 
 
 def test_a_batch_is_not_sent_for_ever(tmp_path: Path) -> None:

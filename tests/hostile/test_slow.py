@@ -111,6 +111,7 @@ def test_an_answer_that_is_not_taken_is_broken_off(tmp_path: Path) -> None:
             (line,) = answered
             assert line["status"] == 200
             assert 0 < int(str(line["bytes"])) < 20_000 * 1_000
+            assert line["broken"] is True
         assert target.is_well()
     assert '"level":"error"' not in target.server.log
     assert "Traceback" not in target.server.log

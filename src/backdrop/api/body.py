@@ -23,6 +23,7 @@ from backdrop.answer import MOST_ROWS
 from backdrop.api.alike import decode_alike
 from backdrop.domain.table import RawRows, RawTable
 from backdrop.domain.values import INT64_MAX, INT64_MIN
+from backdrop.domain.words import counted
 from backdrop.errors import (
     BodyTooLarge,
     ClientTooSlow,
@@ -131,9 +132,10 @@ async def arriving(request: Request, limits: Limits) -> AsyncGenerator[bytes, No
             part = await anext(parts, None)
         if scope.cancelled_caught:
             if slowest < limits.body_seconds:
-                limit = f"fewer than {limits.bytes_a_second:,} bytes a second came (min_body_rate)"
+                least = counted(limits.bytes_a_second, "byte")
+                limit = f"fewer than {least} a second came (min_body_rate)"
             else:
-                limit = f"it took {limits.body_seconds:g} seconds (max_body_seconds)"
+                limit = f"it took {counted(limits.body_seconds, 'second')} (max_body_seconds)"
             raise ClientTooSlow(f"the body did not arrive in time: {limit}")
         if part is None:
             return
@@ -143,7 +145,8 @@ async def arriving(request: Request, limits: Limits) -> AsyncGenerator[bytes, No
 
 def _too_large(most: int, how: str, setting: str) -> BodyTooLarge:
     return BodyTooLarge(
-        f"the body has more than {most:,} bytes {how} ({setting}): send it in smaller batches"
+        f"the body has more than {counted(most, 'byte')} {how} ({setting}): send it in smaller "
+        "batches"
     )
 
 
@@ -214,8 +217,9 @@ def _unpacked(body: SentBody, limits: Limits) -> Iterator[bytes]:
             if size > most:
                 raise _too_large(most, "unpacked", "max_unpacked")
             if 0 < limits.times_unpacked * sent < size:
+                times = counted(limits.times_unpacked, "time")
                 raise BodyTooLarge(
-                    f"the body unpacks to more than {limits.times_unpacked:,} times what was sent "
+                    f"the body unpacks to more than {times} what was sent "
                     "(max_unpacking): send it as it is"
                 )
             yield part
@@ -314,8 +318,8 @@ _strings = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
 def _too_many_records(most: int) -> InvalidRecords:
     return InvalidRecords(
-        f"nothing was stored: the batch has more than {most:,} records (max_records): send it in "
-        "smaller ones",
+        f"nothing was stored: the batch has more than {counted(most, 'record')} (max_records): "
+        "send it in smaller ones",
         code="batch_too_large",
     )
 

@@ -94,11 +94,11 @@ class Observed:
         request_id = given if _is_request_id(given) else _new_id()
         scope[_TRACE] = request = Trace(request_id)
         status: int | None = None
-        sent = 0
+        sent, ended = 0, False
         begun = time.perf_counter()
 
         async def send_marked(message: Message) -> None:
-            nonlocal status, sent
+            nonlocal status, sent, ended
             if message["type"] == "http.response.start":
                 status = message["status"]
                 unsaid = _unsaid(self._headers, tuple([name for name, _ in message["headers"]]))
@@ -107,6 +107,7 @@ class Observed:
                 message = {**message, "body": b""}
             await send(message)
             sent += len(message.get("body", b""))
+            ended = not message.get("more_body", message["type"] == "http.response.start")
 
         try:
             await self._app(scope, receive, send_marked)
@@ -121,6 +122,7 @@ class Observed:
                     request_id=request_id,
                     rows=request.rows,
                     bytes=sent,
+                    broken=status is not None and not ended,
                 )
             )
 

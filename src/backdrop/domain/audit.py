@@ -47,7 +47,8 @@ class Act:
     """What somebody does: given to a store with the operation, and kept if that is done.
 
     `by` is `ADMIN`, `HOST`, or what `by_token` or `by_user` make. `details` are JSON, never a
-    record's fields or a token: a record's `_id`, a token's id, the names of the settings that were given.
+    record's fields or a token: a record's `_id`, a token's id, the names of the settings that were
+    given.
     """
 
     by: str

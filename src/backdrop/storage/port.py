@@ -27,6 +27,7 @@ from backdrop.domain.shape import Groups
 from backdrop.domain.table import Records
 from backdrop.domain.token import Token
 from backdrop.domain.values import Record
+from backdrop.domain.words import counted
 from backdrop.errors import InvalidQuery, InvalidRecords, Problem, QueryTooLarge, QueryTooSlow
 
 RECORDS_A_PAGE = 2_000
@@ -374,7 +375,7 @@ def address_taken(bucket: Bucket, other: Bucket) -> str:
 
 def query_too_slow(most_seconds: float) -> QueryTooSlow:
     return QueryTooSlow(
-        f"the query took longer than the {most_seconds:g} seconds that it may take "
+        f"the query took longer than the {counted(most_seconds, 'second')} that it may take "
         "(max_query_seconds): ask for a shorter range, or fewer groups"
     )
 
@@ -424,7 +425,7 @@ def not_a_number(field: str) -> InvalidQuery:
 def too_many_rows(most_rows: int) -> InvalidQuery:
     """The error of an answer past the bound on its rows."""
     message = (
-        f"the answer would have more than {most_rows:,} rows (max_rows), periods without records "
-        "included: ask for a shorter range, longer periods, or fewer groups"
+        f"the answer would have more than {counted(most_rows, 'row')} (max_rows), periods without "
+        "records included: ask for a shorter range, longer periods, or fewer groups"
     )
     return InvalidQuery(message, code="too_many_rows")
