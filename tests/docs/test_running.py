@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import typer.main
 
@@ -17,6 +19,18 @@ def test_every_setting_has_a_row(name: str) -> None:
     """With its flag, its variable and its key."""
     flag = f"--{name.replace('_', '-')}"
     assert f"| `{flag}` | `{variable(name)}` | `{name}` |" in PAGE
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_the_row_of_a_number_has_its_range(name: str) -> None:
+    with pytest.raises(ValueError, match="a") as error:
+        FIELDS[name].metadata["parse"](object())
+    found = re.fullmatch(r"a whole number from (\d+) to (\d+)", str(error.value))
+    if found:
+        (row,) = [
+            line for line in PAGE.splitlines() if line.startswith(f"| `--{name.replace('_', '-')}`")
+        ]
+        assert f"({int(found[1]):,} to {int(found[2]):,})" in row
 
 
 def commands() -> list[str]:

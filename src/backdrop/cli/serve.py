@@ -25,7 +25,7 @@ from backdrop.cli.token_files import admin_token_file, read_or_make_token, test_
 from backdrop.errors import BackdropError, StorageFull
 from backdrop.observe import StoreSetAside, json_lines
 from backdrop.server import App, CannotListen, CannotStart, address_of, bind, is_loopback, run
-from backdrop.settings import Secret, Settings, variable
+from backdrop.settings import Secret, Settings, unknown_variables, variable
 from backdrop.storage.open import duckdb_path, opener, without_credentials
 from backdrop.storage.port import Storage
 from backdrop.web.sign_in import Link, SignIn, keep_link
@@ -75,6 +75,8 @@ def write(settings: Settings) -> None:
 
 
 def _serve(settings: Settings, apis: Apis) -> None:
+    for problem in unknown_variables(os.environ):
+        _say(f"Warning: {problem}")
     _refuse_sharing(settings, apis)
     if apis == "read" and settings.metrics and settings.metrics_token is None:
         needed = variable("metrics_token")
