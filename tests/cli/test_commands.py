@@ -30,6 +30,10 @@ def test_what_asks_a_server_has_neither_the_server_nor_an_engine(command: str) -
     assert not loaded_by(command) & {"starlette", "granian", "authlib", "duckdb", "pymongo"}
 
 
+def test_a_server_has_nothing_of_a_sign_in_service_that_is_not_set() -> None:
+    assert not loaded_by("serve") & {"authlib", "joserfc", "cryptography", "httpx2", "pymongo"}
+
+
 def test_the_help_of_all_names_each() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "backdrop.cli", "--help"],

@@ -19,10 +19,10 @@ from backdrop.cli.connect import connect
 from backdrop.cli.options import CONNECTION, takes_settings
 from backdrop.cli.output import Stop, as_table, note
 from backdrop.cli.progress import reporting
-from backdrop.client import NoAnswer
 from backdrop.domain.audit import HOST, Act
 from backdrop.domain.times import format_instant
 from backdrop.errors import BackdropError
+from backdrop.refusals import NoAnswer
 from backdrop.settings import Settings
 from backdrop.storage.open import duckdb_path, make_store_of, open_storage
 from backdrop.storage.port import HasSnapshots

@@ -13,8 +13,9 @@ from typing import Any
 
 from backdrop.cli.connect import connect, no_admin_token
 from backdrop.cli.output import Stop, note
-from backdrop.client import Client, NoAnswer, Refused
+from backdrop.client import Client
 from backdrop.file_rows import Row
+from backdrop.refusals import NoAnswer, Refused
 from backdrop.settings import Settings, variable
 
 MOST_BATCH_BYTES = 8 * 2**20

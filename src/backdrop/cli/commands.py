@@ -14,8 +14,8 @@ import typer
 
 from backdrop import __version__
 from backdrop.cli.output import Stop, complain
-from backdrop.client import NoAnswer, Refused
 from backdrop.errors import BackdropError
+from backdrop.refusals import NoAnswer, Refused
 from backdrop.settings import BadSettings
 
 COMMANDS: Mapping[str, str] = {

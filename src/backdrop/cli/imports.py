@@ -22,9 +22,9 @@ from backdrop.cli.output import Stop, note
 from backdrop.cli.place import DEFAULT_BATCH, Job, Place
 from backdrop.cli.progress import reporting
 from backdrop.cli.remarks import time_fields
-from backdrop.client import NoAnswer, Refused
 from backdrop.domain.words import counted
 from backdrop.file_rows import FORMATS, BadFile, CsvTypes, Format, Row, format_of, read_rows
+from backdrop.refusals import NoAnswer, Refused
 from backdrop.settings import Settings
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backdrop.cli.batches import Destination
-from backdrop.client import Refused
 from backdrop.domain.words import counted
 from backdrop.file_rows import BadFile, CsvTypes, Format, Row
+from backdrop.refusals import Refused
 from backdrop.settings import FIELDS, Settings
 
 NAME = "backdrop"
