@@ -198,6 +198,7 @@ def unpack(body: SentBody, limits: Limits) -> bytes:
             parts.append(part)
         elif parts:
             parts.clear()
+        del part  # it may be large, and the next one is made meanwhile
     return b"".join(parts if size <= most_kept else _unpacked(body, limits))
 
 
@@ -208,11 +209,11 @@ _OFTEN = 20
 def _unpacked(body: SentBody, limits: Limits) -> Iterator[bytes]:
     most, sent = limits.body_unpacked, len(body.data)
     most_steps = sent // _SMALL_STEP_IN + most // _STEP_OUT + _MOST_MEMBERS
-    size = 0
+    size = steps = 0
     try:
-        for step, part in enumerate(_UNPACKERS[body.encoding](memoryview(body.data), most)):
-            size += len(part)
-            if step > most_steps:
+        for part in _UNPACKERS[body.encoding](memoryview(body.data), most):
+            size, steps = size + len(part), steps + 1
+            if steps > most_steps:
                 raise BodyTooLarge(f"the body is packed in more than {_MOST_MEMBERS:,} pieces")
             if size > most:
                 raise _too_large(most, "unpacked", "max_unpacked")
@@ -223,6 +224,7 @@ def _unpacked(body: SentBody, limits: Limits) -> Iterator[bytes]:
                     "(max_unpacking): send it as it is"
                 )
             yield part
+            del part
     except (zlib.error, zstandard.ZstdError) as error:
         raise InvalidBody(f"the body is not whole {body.encoding} data: {error}") from None
     except EOFError:
