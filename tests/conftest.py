@@ -17,7 +17,7 @@ settings.register_profile(
 )
 settings.load_profile("long" if LONG else "default")
 
-_LONGEST = ("tests/system/", "tests/storage/")
+_LONGEST = ("tests/system/", "tests/storage/", "tests/web/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Scope
 from backdrop import __version__
 from backdrop.api import admin_app, audit_app, backup_app, read_app, write_app
 from backdrop.api import metrics as metrics_app
+from backdrop.api.arriving import Arriving
 from backdrop.api.body import Limits
 from backdrop.api.caching import AnswerCache, Questions
 from backdrop.api.describe import described
@@ -122,6 +123,9 @@ def _hash(name: str, token: str | None) -> str | None:
 
 def _surrounded(app: ASGIApp, site: Site, apis: Apis, observe: Observe) -> ASGIApp:
     """The application with what stands around every request."""
+    if apis != "read":
+        limits = site.limits
+        app = Arriving(app, most=limits.bodies, most_of_one=limits.body_as_sent)
     if site.limits.requests_a_second:
         app = Throttled(app, a_second=site.limits.requests_a_second, clock=site.now)
     answer = _error_as_json if apis == "read" else _error_answer

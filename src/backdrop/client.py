@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Any
@@ -14,33 +13,11 @@ from urllib.parse import quote, urlencode
 import httpx2
 
 from backdrop.domain.loopback import is_loopback_url
+from backdrop.refusals import NoAnswer, Refused
 
 _TIMEOUT = httpx2.Timeout(10, read=300, write=60)
 """A batch may wait behind others' writes; whether there is a server shows at once."""
 _MAKING_A_BACKUP = httpx2.Timeout(10, read=None)
-
-
-class NoAnswer(Exception):
-    """The server gave no answer. The request may have reached it all the same."""
-
-
-@dataclass(eq=False)
-class Refused(Exception):
-    """The server answered with an error."""
-
-    status: int
-    message: str
-    errors: list[dict[str, Any]]
-    count: int
-    """How many problems there are; the answer lists only the first of many."""
-
-    def __str__(self) -> str:
-        return self.message
-
-    @property
-    def is_fault(self) -> bool:
-        """Whether it is the server's fault, so that what was asked for may be done all the same."""
-        return self.status >= 500
 
 
 class Client:

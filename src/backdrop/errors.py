@@ -63,6 +63,8 @@ CODES: Mapping[str, str] = {
     "too_many_queries": "More queries run and wait here than may: try again after `Retry-After`.",
     "too_many_requests": "This token, or this address, sends more requests a second than it may: "
     "go on after `Retry-After`.",
+    "too_many_bodies": "The bodies that are under way here have more bytes than they may, and "
+    "this one came the most slowly: nothing was stored; send it again after `Retry-After`.",
     "internal_error": "A fault of the server: report it with the answer's `request_id`.",
     "invalid_request": "What was asked for can't be understood: see what the message expects.",
     "ambiguous_request": "The headers say twice, or in two ways, where the request ends or whom it "
@@ -134,8 +136,8 @@ CODES: Mapping[str, str] = {
     "move the end that is named.",
     "not_the_first": "With `period=month` the range of such a bucket must begin and end on the "
     "first of a month: move the end that is named.",
-    "too_many_fields": "The bucket would have more than 1,000 fields: put what varies into values, "
-    "not into the names of fields.",
+    "too_many_fields": "The bucket would have more fields than it may: put what varies into "
+    "values, not into the names of fields.",
     "batch_too_large": "The batch has too many records, or too many for so many different fields: "
     "send smaller ones.",
     "too_many_parameters": "A parameter is repeated more often than it may be: ask several "

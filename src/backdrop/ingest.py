@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -58,7 +59,13 @@ def ingest(
     Raises InvalidRecords, with every row's problems, KeyReused or StorageUnavailable; then nothing
     is stored. An empty batch is no write, unless `replace`: nothing is kept of it.
     """
-    records = parse_records(raw_rows, bucket, new_ids=_new_ids(), schema_check=schema_check(bucket))
+    records = parse_records(
+        raw_rows,
+        bucket,
+        new_ids=_new_ids(),
+        schema_check=schema_check(bucket),
+        most_fields=storage.most_fields,
+    )
     once = _with_records(once, records.received)
     action: Action = "records_replaced" if replace else "records_stored"
     act = _act(by, action, bucket, records.received)
@@ -92,10 +99,13 @@ def ingest_parts(
 
     What is large is never held as rows, and no other request waits for a check of all of it.
     """
-    new_ids, check = _new_ids(), schema_check(bucket)
-    checked = [
-        parse_records(rows, bucket, new_ids=new_ids, schema_check=check) for rows in parts if rows
-    ]
+    check = partial(
+        parse_records,
+        new_ids=_new_ids(),
+        schema_check=schema_check(bucket),
+        most_fields=storage.most_fields,
+    )
+    checked = [check(rows, bucket) for rows in parts if rows]
     if not checked:
         return Receipt(0)
     records = joined(checked)

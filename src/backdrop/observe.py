@@ -40,7 +40,8 @@ class RequestAnswered(msgspec.Struct, frozen=True, kw_only=True):
     `bucket` is one that exists. `status` is None where the client left before an answer began.
     `seconds` are rounded to the microsecond. `rows` are the records that were received, or the rows
     that were answered; None where there are none, or an answer was not computed but kept. `bytes`
-    are those of the answer's body. Fields are in the order in which a log line has them.
+    are those of the answer's body. `broken`: the answer began and did not come to its end. Fields
+    are in the order in which a log line has them.
     """
 
     method: str
@@ -51,6 +52,7 @@ class RequestAnswered(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     rows: int | None = None
     bytes: int = 0
+    broken: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

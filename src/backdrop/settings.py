@@ -10,15 +10,18 @@ import dataclasses
 import difflib
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from backdrop.domain.values import MOST_FIELDS, MOST_FIELDS_EVER
+
 PREFIX = "BACKDROP_"
 FILE = "backdrop.toml"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
+OTHER_VARIABLES = (CONFIG_VARIABLE, f"{PREFIX}COPY_FROM", f"{PREFIX}COPY_TO")
 CONFIG_WORDS = f"a file of settings [{FILE}, if there is one] (env: {CONFIG_VARIABLE})"
 
 
@@ -182,6 +185,10 @@ class Settings:
         default=32 * 2**20,
         metadata=_as(_size, "SIZE", "largest body of a request as sent, such as 32MiB"),
     )
+    max_bodies: int = field(
+        default=512 * 2**20,
+        metadata=_as(_size, "SIZE", "bytes of all bodies that are under way together"),
+    )
     max_unpacked: int = field(
         default=64 * 2**20,
         metadata=_as(_size, "SIZE", "largest body of a request once unpacked"),
@@ -197,6 +204,10 @@ class Settings:
     max_records: int = field(
         default=2_000_000,
         metadata=_as(_whole(1, 10**8), "N", "most records of one request"),
+    )
+    max_fields: int = field(
+        default=MOST_FIELDS,
+        metadata=_as(_whole(1, MOST_FIELDS_EVER), "N", "most fields of a bucket"),
     )
     max_header_seconds: int = field(
         default=30,
@@ -385,6 +396,19 @@ def load_settings(
     return Settings(**parsed)
 
 
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """A sentence for each variable that looks like a setting and is none, such as BACKDROP_PROT.
+
+    Those in `OTHER_VARIABLES` are read elsewhere, and tests have their own.
+    """
+    known = {*map(variable, FIELDS), *OTHER_VARIABLES}
+    return [
+        f"{name} is not a setting{_nearest(name, map(variable, FIELDS))}"
+        for name in sorted(environ)
+        if name.startswith(PREFIX) and not name.startswith(f"{PREFIX}TEST_") and name not in known
+    ]
+
+
 def _read_file(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -394,6 +418,6 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise BadSettings(f"{path} is not TOML: {error}") from None
 
 
-def _nearest(key: str) -> str:
-    close = difflib.get_close_matches(key, FIELDS, n=1, cutoff=0)
+def _nearest(key: str, names: Iterable[str] = FIELDS) -> str:
+    close = difflib.get_close_matches(key, list(names), n=1, cutoff=0)
     return f"; the nearest is {close[0]!r}" if close else ""

@@ -292,6 +292,7 @@ def test_a_requests_line_is_what_structlog_makes_of_it(bucket: str | None) -> No
         "request_id": "x",
         "rows": None,
         "bytes": 5,
+        "broken": False,
     }
     json_lines(log)(RequestAnswered(**fields))
     processors = [
@@ -308,6 +309,17 @@ def test_a_requests_line_is_what_structlog_makes_of_it(bucket: str | None) -> No
     is_time = re.compile(r'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z"}\n').fullmatch
     assert is_time(now)
     assert is_time(then)
+
+
+def test_an_answer_that_came_to_its_end_is_not_told_as_broken(desk: Desk) -> None:
+    """Streamed or not, an error or none, to HEAD too."""
+    writer = desk.make("things", raw_queries_allowed=True)
+    desk.client.post("/things", headers=writer, json=[{"aa": n} for n in range(3_000)])
+    for method, path in (("GET", "/things"), ("HEAD", "/things"), ("GET", "/nowhere")):
+        desk.client.request(method, path)
+    answered = [one for one in desk.seen if isinstance(one, RequestAnswered)]
+    assert [one.status for one in answered] == [201, 200, 200, 200, 404]
+    assert not any(one.broken for one in answered)
 
 
 def test_a_log_that_is_closed_stops_nothing(desk: Desk) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from backdrop.api.body import Limits
 from backdrop.api.metrics import MetricsWish
 from backdrop.api.throttle import TokenBuckets
 from backdrop.asgi import create_app
+from backdrop.copying import copy_store
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.table import Records
 from backdrop.errors import StorageUnavailable
@@ -23,6 +25,7 @@ from backdrop.observe import ServerFault
 from backdrop.storage.duckdb.engine import DuckDBStorage
 from backdrop.storage.memory import MemoryStorage
 from backdrop.storage.mongodb.engine import MongoDBStorage
+from backdrop.storage.open import open_storage, opener
 from backdrop.storage.port import Reading, Storage
 from tests.api.conftest import Clock, Desk, bearer, codes
 from tests.storage import mongodb as server
@@ -305,3 +308,48 @@ def test_a_streamed_answer_that_ends_badly_gives_its_place_back(desk: Desk) -> N
     limits = Limits(streams=1, waiting_queries=0, query_seconds=0.1, cached_answers=1)
     client = desk.clients(storage=storage, limits=limits, raises=False)
     assert [client.get("/things").status_code for _ in range(3)] == [200, 200, 200]
+
+
+# -- the fields of a bucket --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ["memory", "duckdb", "mongodb"])
+def test_a_bucket_has_as_many_fields_as_are_set(
+    desk: Desk, tmp_path: Path, request: pytest.FixtureRequest, engine: str
+) -> None:
+    """By each way of writing; the answer names the setting, and what was there stays."""
+    url = {"memory": "memory:", "duckdb": f"duckdb://{tmp_path}/store.duckdb"}.get(engine)
+    url = url or server.database(request.getfixturevalue("mongodb"))
+    with closing(opener(url, most_fields=3)()) as storage:
+        client = desk.clients(storage=storage)
+        made = client.put("/_buckets/things", headers=desk.admin, json={})
+        send = partial(client.request, url="/things", headers=bearer(made.json()["token"]))
+        assert send("POST", json=[{"_id": "a", "aa": 1, "bb": 1}, {"cc": 1}]).status_code == 200
+        refused = [
+            send("POST", json={"dd": 1}),
+            send("POST", json=[{"_id": f"{n}", f"f{n}": 1} for n in range(20)]),
+            send("PUT", json={name * 2: 1 for name in "abcd"}),
+            send("PATCH", url="/things/a", json={"dd": 1}),
+        ]
+        for answer in refused:
+            assert (answer.status_code, codes(answer)) == (400, ["too_many_fields"])
+            assert "may have 3 (max_fields)" in answer.json()["message"]
+        assert storage.state("things").records == 2
+    if engine == "mongodb":
+        server.drop(url)
+
+
+def test_more_fields_than_a_thousand_can_be_had_and_copied(desk: Desk, tmp_path: Path) -> None:
+    """A command that copies a store asks no setting: what is there was let in."""
+    wide = {f"field_{n}": n for n in range(1_100)}
+    url = f"duckdb://{tmp_path}/store.duckdb"
+    with closing(opener(url, most_fields=1_100)()) as storage:
+        client = desk.clients(storage=storage)
+        made = client.put("/_buckets/things", headers=desk.admin, json={})
+        writer = bearer(made.json()["token"])
+        assert client.post("/things", headers=writer, json=wide).status_code == 200
+        assert client.post("/things", headers=writer, json={"more": 1}).status_code == 400
+    copy = f"duckdb://{tmp_path}/copy.duckdb"
+    with closing(open_storage(url)) as source, closing(open_storage(copy)) as destination:
+        (outcome,) = copy_store(source, destination, replacing=False, progress=lambda *_: None)
+        assert outcome.difference is None

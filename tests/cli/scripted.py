@@ -14,6 +14,7 @@ Step: TypeAlias = Literal[
     "drop",
     "unavailable",
     "unknown",
+    "busy",
     "fault",
     "hang",
     "refuse",
@@ -70,6 +71,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif step == "unknown":
             problem = {"code": "outcome_unknown", "message": "the store did not say"}
             self._answer(503, {"message": "the store did not say", "errors": [problem]})
+        elif step == "busy":
+            problem = {"code": "too_many_bodies", "message": "there is no room now"}
+            self._answer(429, {"message": "there is no room now", "errors": [problem]})
         elif step == "refuse":
             problem = {"code": "unauthorized", "message": "this token is not known"}
             self._answer(401, {"message": "this token is not known", "errors": [problem]})

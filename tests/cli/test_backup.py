@@ -8,7 +8,9 @@ import threading
 import time
 from collections import Counter
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeAlias
 
 import httpx2
 import pytest
@@ -16,6 +18,7 @@ import pytest
 from backdrop.domain.audit import Act
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.entry import Entry
+from backdrop.domain.times import format_instant
 from backdrop.storage.duckdb.engine import DuckDBStorage
 from backdrop.storage.open import open_storage
 from backdrop.storage.port import Storage
@@ -113,8 +116,11 @@ def fill(path: Path) -> None:
         storage.put_entry(Entry("user", "a@b.example", b"\x00\xff"))
 
 
-def held(storage: Storage) -> object:
-    """All that a store tells."""
+Held: TypeAlias = tuple[object, ...]
+
+
+def held(storage: Storage) -> Held:
+    """All that a store tells, the audit log last."""
     names = [bucket.name for bucket in storage.buckets()]
     return (
         [storage.state(name) for name in names],
@@ -126,13 +132,25 @@ def held(storage: Storage) -> object:
     )
 
 
-def held_in(path: Path) -> object:
+def held_in(path: Path) -> Held:
     with closing(DuckDBStorage(path)) as storage:
         return held(storage)
 
 
+def restored_in(path: Path, made_at: datetime) -> Held:
+    """What is held in a store that was restored since, its last entry in the audit log apart."""
+    *others, entries = held_in(path)
+    assert isinstance(entries, list)
+    restored, *before = entries
+    assert restored.at > made_at
+    assert (restored.act.by, restored.act.action) == ("host", "store_restored")
+    assert restored.act.details["backup_made_at"] < format_instant(restored.at)
+    return (*others, before)
+
+
 def test_a_restored_store_is_what_was_backed_up(tmp_path: Path) -> None:
     """Records with their types, in order; settings, tokens, users, keys of writes, the log."""
+    begun = datetime.now(UTC)
     fill(tmp_path / "store.duckdb")
     offline = ("--store", "duckdb:store.duckdb", "--url", "http://127.0.0.1:9")
     made = run("backup", "one.backup", *offline, cwd=tmp_path)
@@ -140,7 +158,7 @@ def test_a_restored_store_is_what_was_backed_up(tmp_path: Path) -> None:
     assert "things" in made.stdout
     done = run("restore", "one.backup", "--store", "duckdb:other.duckdb", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert held_in(tmp_path / "other.duckdb") == held_in(tmp_path / "store.duckdb")
+    assert restored_in(tmp_path / "other.duckdb", begun) == held_in(tmp_path / "store.duckdb")
     assert sorted(path.name for path in tmp_path.glob("*.part-*")) == []
 
 
@@ -188,6 +206,7 @@ def test_no_version_comes_again_after_a_restore(tmp_path: Path) -> None:
 def test_a_flipped_byte_is_found_or_was_of_no_use(tmp_path: Path) -> None:
     """No store is ever made of a damaged backup that differs from what was backed up."""
     chance = random.Random(2013)  # noqa: S311  places, not secrets
+    begun = datetime.now(UTC)
     with closing(DuckDBStorage(tmp_path / "backdrop.duckdb")) as storage:
         storage.put_bucket(Bucket(name="things"))
         for number in range(20):
@@ -208,7 +227,7 @@ def test_a_flipped_byte_is_found_or_was_of_no_use(tmp_path: Path) -> None:
             assert done.stderr.startswith("Error: "), done.stderr
             assert list(tmp_path.glob(f"{store}*")) == []
         else:
-            assert held_in(tmp_path / store) == expected
+            assert restored_in(tmp_path / store, begun) == expected
     assert refused > FLIPPED / 2
 
 

@@ -286,6 +286,13 @@ def test_what_was_not_stored_is_sent_again(tmp_path: Path) -> None:
     assert server.received == [("store", [{"n0": 1}]), ("unavailable", [{"n0": 2}]), second]
 
 
+def test_what_there_was_no_room_for_is_sent_again(tmp_path: Path) -> None:
+    with scripted_server("busy", "store") as server:
+        done = _import(server.url, tmp_path, '{"n0":1}\n')
+    assert done.returncode == 0, done.stderr
+    assert "there is no room now; trying again" in done.stderr
+
+
 @pytest.mark.parametrize("line", ['{"n0":1}\n', '{"_id":"1"}\n'])
 def test_what_may_be_stored_is_sent_again_with_its_key(tmp_path: Path, line: str) -> None:
     with scripted_server("store", "drop", "fault", "unknown", "store") as server:
@@ -298,7 +305,7 @@ def test_what_may_be_stored_is_sent_again_with_its_key(tmp_path: Path, line: str
 def test_what_this_import_has_stored_is_not_called_an_others(tmp_path: Path) -> None:
     with scripted_server("drop", "replay", "replay") as server:
         done = _import(server.url, tmp_path, '{"n0":1}\n{"n0":2}\n')
-    assert "1 of them were stored before" in done.stderr
+    assert "1 of them was stored before" in done.stderr
 
 
 def test_a_batch_is_not_sent_for_ever(tmp_path: Path) -> None:

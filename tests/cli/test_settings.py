@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from backdrop.settings import FIELDS, BadSettings, Secret, Settings, load_settings, variable
+from backdrop.settings import (
+    FIELDS,
+    BadSettings,
+    Secret,
+    Settings,
+    load_settings,
+    unknown_variables,
+    variable,
+)
+from tests.live import clean_environment, live_server
 
 
 def _config(folder: Path, text: str) -> str:
@@ -129,3 +138,17 @@ def test_secrets_show_themselves_nowhere() -> None:
         with pytest.raises(BadSettings, match=r"\d to 200 printable") as caught:
             load_settings({name: "very secret"}, {})
         assert "very" not in str(caught.value)
+
+
+def test_a_variable_that_is_no_setting_is_told_of(tmp_path: Path) -> None:
+    """With the nearest, when a server starts, which it does; its value is told nobody."""
+    env = {"BACKDROP_PROT": "the-value-of-it", "BACKDROP_TEST_LONG": "1"}
+    with live_server("serve", "--store", "memory:", cwd=tmp_path, env=env) as server:
+        (line,) = [line for line in server.lines if "Warning" in line]
+    assert "BACKDROP_PROT is not a setting; the nearest is 'BACKDROP_PORT'" in line
+    assert "the-value-of-it" not in server.log
+
+
+def test_no_variable_that_is_read_is_told_of() -> None:
+    read = [*map(variable, FIELDS), "BACKDROP_CONFIG", "BACKDROP_COPY_FROM", "BACKDROP_COPY_TO"]
+    assert unknown_variables(clean_environment(**dict.fromkeys(read, "x"))) == []

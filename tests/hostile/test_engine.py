@@ -116,7 +116,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_query_past_the_engines_memory_says_so(desk: Desk, filled: Path) -> None:
     """It names the settings; it is nobody's fault; and the store goes on to answer."""
-    with closing(DuckDBStorage(filled, room=Room(memory=48 * MIB, files=MIB))) as storage:
+    with closing(DuckDBStorage(filled, room=Room(memory=64 * MIB, files=MIB))) as storage:
         client = desk.clients(storage=storage, limits=Limits())
         for _ in range(2):
             answer = client.get(f"/things?{HUNGRY}")
@@ -128,7 +128,7 @@ def test_a_query_past_the_engines_memory_says_so(desk: Desk, filled: Path) -> No
         assert not any(isinstance(one, ServerFault) for one in desk.seen)
         assert client.get("/things?filter_by=bb:0&group_by=aa").status_code == 200
         assert client.get("/_status").status_code == 200
-    with closing(DuckDBStorage(filled, room=Room(memory=48 * MIB, files=2**30))) as storage:
+    with closing(DuckDBStorage(filled, room=Room(memory=64 * MIB, files=2**30))) as storage:
         spilled = desk.clients(storage=storage).get(f"/things?{HUNGRY}")
         assert spilled.status_code == 200, spilled.text
 

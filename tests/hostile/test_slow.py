@@ -7,8 +7,9 @@ import secrets
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from select import select
 
 import httpx2
 import pytest
@@ -110,6 +111,7 @@ def test_an_answer_that_is_not_taken_is_broken_off(tmp_path: Path) -> None:
             (line,) = answered
             assert line["status"] == 200
             assert 0 < int(str(line["bytes"])) < 20_000 * 1_000
+            assert line["broken"] is True
         assert target.is_well()
     assert '"level":"error"' not in target.server.log
     assert "Traceback" not in target.server.log
@@ -145,6 +147,36 @@ def test_readers_that_take_nothing_have_so_many_places(tmp_path: Path) -> None:
         until = time.monotonic() + 30
         while httpx2.get(url, timeout=30).status_code != 200:
             assert time.monotonic() < until
+
+
+def test_large_bodies_that_come_slowly_have_so_much_room(tmp_path: Path) -> None:
+    """Those past it give way with an answer, and others' batches, large ones too, are stored."""
+    mib = 2**20
+    with serving(tmp_path, max_body=8 * mib, max_bodies=16 * mib) as target, ExitStack() as stack:
+        url = f"{target.server.url}/things"
+        rows = [{"aa": "x" * mib}]
+        assert httpx2.post(url, headers=target.writer, json=rows, timeout=30).is_success
+        slow = [stack.enter_context(connect(target.server)) for _ in range(40)]
+        with target.at_most(memory=80 * mib, seconds=60):
+            for client in slow:
+                client.sendall(_HEAD + b"Authorization: Bearer " + target.token.encode())
+                client.sendall(b"\r\nContent-Length: 8000000\r\n\r\n")
+            for client in slow:
+                with suppress(ConnectionError):  # it has its answer
+                    client.sendall(b" " * 4 * mib)
+            for _ in range(5):
+                assert httpx2.post(url, headers=target.writer, json=rows, timeout=30).is_success
+                assert httpx2.get(f"{url}?limit=1", timeout=30).status_code == 200
+        refused = requests_logged(target.server, "/{bucket}", method="POST", at_least=6 + 36)
+        assert sorted({line["status"] for line in refused}) == [200, 429]
+        assert sum(line["status"] == 429 for line in refused) >= 36
+        answered, _, _ = select(slow, [], [], 30)
+        head, _, body = answered[-1].recv(4_096).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 429 ")
+        assert b"retry-after: 1" in head.lower()
+        assert "max_bodies" in json.loads(body)["message"]
+        assert json.loads(body)["errors"][0]["code"] == "too_many_bodies"
+    assert '"level":"error"' not in target.server.log
 
 
 @pytest.fixture(scope="module")

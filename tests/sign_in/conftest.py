@@ -17,7 +17,8 @@ from starlette.testclient import TestClient
 from backdrop.asgi import create_app
 from backdrop.observe import Observation
 from backdrop.storage.memory import MemoryStorage
-from backdrop.web.providers import Provider, Registration, Signon
+from backdrop.web.provider import Provider
+from backdrop.web.providers import Registration, Signon
 from backdrop.web.sign_in import SignIn
 from tests.api.conftest import Clock
 from tests.leaks import rendered, with_errors_kept

@@ -30,7 +30,6 @@ _ARGUMENTS = (
     *("--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "128", "--quiet"),
     *("--setParameter", "diagnosticDataCollectionEnabled=false"),
     *("--setParameter", "enableTestCommands=1"),  # to have it fail where a test wants it to
-    *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"),  # else a primary waits
 )
 _numbers = count()
 
@@ -95,14 +94,6 @@ class Member:
     def resume(self) -> None:
         self._send(signal.SIGCONT)
 
-    def end(self) -> None:
-        self.resume()
-        self._send(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            if self._process is not None:
-                self._process.wait(20)
-        self.kill()
-
     def _send(self, number: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(number)
@@ -141,7 +132,7 @@ def members(number: int = 3) -> Iterator[ReplicaSet]:
         ports = _free_ports(number)
         running = [Member(binary, folder, port) for port in ports]
         for member in running:
-            stack.callback(member.end)
+            stack.callback(member.kill)  # its data goes, too: there is nothing to be put in order
         _initiate(ports)
         found = ReplicaSet(running)
         found.primary()

@@ -23,6 +23,7 @@ from backdrop.answer import MOST_ROWS
 from backdrop.api.alike import decode_alike
 from backdrop.domain.table import RawRows, RawTable
 from backdrop.domain.values import INT64_MAX, INT64_MIN
+from backdrop.domain.words import counted
 from backdrop.errors import (
     BodyTooLarge,
     ClientTooSlow,
@@ -45,19 +46,21 @@ _OBJECT_EXPECTED = "one JSON object"
 class Limits:
     """What a request may take.
 
-    How many bytes a body may have, as it is sent and once it is unpacked, and a file that is
-    uploaded; how many times as large as sent it may be unpacked (0: any number); how many records a
-    batch may have; how many seconds a body may take to arrive, for how many of them it may come as
-    slowly as it likes, and how many bytes must come a second after those; how many seconds a client
-    may take for a streamed answer, which holds a snapshot of the store; how many rows an answer of
-    groups may have, periods without records included; how many queries, writes of records and
-    streamed answers there are at once, how many more queries wait for that, and for how long one
-    may run (None: for as long as it takes); how many bytes of answers are cached; and how many
-    requests a second one token, and one address, may send (0: any number).
+    How many bytes a body may have, as it is sent and once it is unpacked, all bodies that are under
+    way together, and a file that is uploaded; how many times as large as sent it may be unpacked
+    (0: any number); how many records a batch may have; how many seconds a body may take to arrive,
+    for how many of them it may come as slowly as it likes, and how many bytes must come a second
+    after those; how many seconds a client may take for a streamed answer, which holds a snapshot of
+    the store; how many rows an answer of groups may have, periods without records included; how
+    many queries, writes of records and streamed answers there are at once, how many more queries
+    wait for that, and for how long one may run (None: for as long as it takes); how many bytes of
+    answers are cached; and how many requests a second one token, and one address, may send (0: any
+    number).
     """
 
     body_as_sent: int = 32 * MIB
     body_unpacked: int = 64 * MIB
+    bodies: int = 512 * MIB
     times_unpacked: int = 0
     upload: int = 50 * MIB
     records: int = 2_000_000
@@ -129,9 +132,10 @@ async def arriving(request: Request, limits: Limits) -> AsyncGenerator[bytes, No
             part = await anext(parts, None)
         if scope.cancelled_caught:
             if slowest < limits.body_seconds:
-                limit = f"fewer than {limits.bytes_a_second:,} bytes a second came (min_body_rate)"
+                least = counted(limits.bytes_a_second, "byte")
+                limit = f"fewer than {least} a second came (min_body_rate)"
             else:
-                limit = f"it took {limits.body_seconds:g} seconds (max_body_seconds)"
+                limit = f"it took {counted(limits.body_seconds, 'second')} (max_body_seconds)"
             raise ClientTooSlow(f"the body did not arrive in time: {limit}")
         if part is None:
             return
@@ -141,7 +145,8 @@ async def arriving(request: Request, limits: Limits) -> AsyncGenerator[bytes, No
 
 def _too_large(most: int, how: str, setting: str) -> BodyTooLarge:
     return BodyTooLarge(
-        f"the body has more than {most:,} bytes {how} ({setting}): send it in smaller batches"
+        f"the body has more than {counted(most, 'byte')} {how} ({setting}): send it in smaller "
+        "batches"
     )
 
 
@@ -193,6 +198,7 @@ def unpack(body: SentBody, limits: Limits) -> bytes:
             parts.append(part)
         elif parts:
             parts.clear()
+        del part  # it may be large, and the next one is made meanwhile
     return b"".join(parts if size <= most_kept else _unpacked(body, limits))
 
 
@@ -203,20 +209,22 @@ _OFTEN = 20
 def _unpacked(body: SentBody, limits: Limits) -> Iterator[bytes]:
     most, sent = limits.body_unpacked, len(body.data)
     most_steps = sent // _SMALL_STEP_IN + most // _STEP_OUT + _MOST_MEMBERS
-    size = 0
+    size = steps = 0
     try:
-        for step, part in enumerate(_UNPACKERS[body.encoding](memoryview(body.data), most)):
-            size += len(part)
-            if step > most_steps:
+        for part in _UNPACKERS[body.encoding](memoryview(body.data), most):
+            size, steps = size + len(part), steps + 1
+            if steps > most_steps:
                 raise BodyTooLarge(f"the body is packed in more than {_MOST_MEMBERS:,} pieces")
             if size > most:
                 raise _too_large(most, "unpacked", "max_unpacked")
             if 0 < limits.times_unpacked * sent < size:
+                times = counted(limits.times_unpacked, "time")
                 raise BodyTooLarge(
-                    f"the body unpacks to more than {limits.times_unpacked:,} times what was sent "
+                    f"the body unpacks to more than {times} what was sent "
                     "(max_unpacking): send it as it is"
                 )
             yield part
+            del part
     except (zlib.error, zstandard.ZstdError) as error:
         raise InvalidBody(f"the body is not whole {body.encoding} data: {error}") from None
     except EOFError:
@@ -312,8 +320,8 @@ _strings = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
 def _too_many_records(most: int) -> InvalidRecords:
     return InvalidRecords(
-        f"nothing was stored: the batch has more than {most:,} records (max_records): send it in "
-        "smaller ones",
+        f"nothing was stored: the batch has more than {counted(most, 'record')} (max_records): "
+        "send it in smaller ones",
         code="batch_too_large",
     )
 

@@ -64,6 +64,7 @@ CODE_STATUSES: Mapping[str, int] = {
     "outcome_unknown": STATUSES[StorageUnavailable],
     "storage_write_failed": STATUSES[StorageFull],
     "too_many_queries": STATUSES[TooManyRequests],
+    "too_many_bodies": STATUSES[TooManyRequests],
     FAULT_CODE: 500,
 }
 """The status of an answer whose errors have the code: what is nowhere else is a bad request."""

@@ -114,11 +114,11 @@ class Observed:
         scope[_TRACE] = request = Trace(request_id)
         unless_said = self._unless_said(scope)
         is_head = scope["method"] == "HEAD"
-        sent = 0
+        sent, ended = 0, False
         begun = time.perf_counter()
 
         async def send_marked(message: Message) -> None:
-            nonlocal sent
+            nonlocal sent, ended
             if message["type"] == "http.response.start":
                 request.status = message["status"]
                 said = message["headers"]
@@ -129,6 +129,7 @@ class Observed:
                 message = {**message, "body": b""}
             await send(message)
             sent += len(message.get("body", b""))
+            ended = not message.get("more_body", message["type"] == "http.response.start")
 
         try:
             await self._app(scope, receive, send_marked)
@@ -143,6 +144,7 @@ class Observed:
                     request_id=request_id,
                     rows=request.rows,
                     bytes=sent,
+                    broken=request.status is not None and not ended,
                 )
             )
 

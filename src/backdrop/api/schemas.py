@@ -299,8 +299,8 @@ def _audit() -> dict[str, Schema]:
         "at": _INSTANT,
         "by": {
             "type": "string",
-            "pattern": "^(?:admin$|token:|user:)",
-            "description": "admin, token: and the token's id, or user: and an e-mail address.",
+            "pattern": "^(?:admin$|host$|token:|user:)",
+            "description": "admin, host, token: and a token's id, or user: and an e-mail address.",
         },
         "action": {"type": "string", "enum": list(ACTIONS)},
         "bucket": _or_null(BUCKET_NAME),

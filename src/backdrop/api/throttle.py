@@ -11,6 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from backdrop.domain.token import hash_token
+from backdrop.domain.words import counted
 from backdrop.errors import TooManyRequests
 
 MOST_KNOWN = 10_000
@@ -60,7 +61,7 @@ class Throttled:
                 wait = self._buckets.take(name)
                 if wait:
                     raise TooManyRequests(
-                        f"{whose} may send {self._a_second} requests a second "
+                        f"{whose} may send {counted(self._a_second, 'request')} a second "
                         "(max_requests_a_second)",
                         retry_after=math.ceil(wait),
                     )

@@ -19,8 +19,10 @@ from backdrop.cli.connect import connect
 from backdrop.cli.options import CONNECTION, takes_settings
 from backdrop.cli.output import Stop, as_table, note
 from backdrop.cli.progress import reporting
-from backdrop.client import NoAnswer
+from backdrop.domain.audit import HOST, Act
+from backdrop.domain.times import format_instant
 from backdrop.errors import BackdropError
+from backdrop.refusals import NoAnswer
 from backdrop.settings import Settings
 from backdrop.storage.open import duckdb_path, make_store_of, open_storage
 from backdrop.storage.port import HasSnapshots
@@ -78,7 +80,7 @@ def restore(
                 _receive(part, file.stat().st_size, chunks(source))
             held = _verified(part, file)
             try:
-                make_store_of(part)
+                make_store_of(part, _act(held))
             except BackdropError as error:
                 raise Stop(f"{part}: {error}") from None
             kept = _set_aside(there)
@@ -247,6 +249,13 @@ def _show(held: Backup) -> None:
             for name, one in sorted(held.buckets.items())
         ],
     )
+
+
+def _act(held: Backup) -> Act:
+    """What the audit log of the restored store says of it."""
+    records = sum(one.records for one in held.buckets.values())
+    made_at = {"backup_made_at": format_instant(held.made_at)}
+    return Act(by=HOST, action="store_restored", records=records, details=made_at)
 
 
 def _time(held: Backup) -> str:

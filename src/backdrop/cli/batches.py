@@ -13,8 +13,9 @@ from typing import Any
 
 from backdrop.cli.connect import connect, no_admin_token
 from backdrop.cli.output import Stop, note
-from backdrop.client import Client, NoAnswer, Refused
+from backdrop.client import Client
 from backdrop.file_rows import Row
+from backdrop.refusals import NoAnswer, Refused
 from backdrop.settings import Settings, variable
 
 MOST_BATCH_BYTES = 8 * 2**20
@@ -49,7 +50,8 @@ class Destination:
     def send(self, rows: Sequence[Row], *, origin: str) -> bool:
         """Store the rows as one batch, once; whether that has been done now, not by another import.
 
-        A server that gives no answer, or one of a fault, is asked again for a while: with its key
+        A server that gives no answer, or one of a fault or of too much at once, is asked
+        again for a while: with its key
         the batch can't be stored twice. The same rows of the same `origin` have the same key in
         every import, unless each of them replaces itself: those are stored as they are now.
         Raises Refused or NoAnswer.
@@ -64,7 +66,7 @@ class Destination:
             except NoAnswer as error:
                 failure: NoAnswer | Refused = error
             except Refused as error:
-                if not error.is_fault:
+                if not error.may_pass:
                     raise
                 failure = error
             note.print(f"{failure}; trying again in {wait} s", markup=False)

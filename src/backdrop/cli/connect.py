@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 from backdrop.cli.output import Stop
 from backdrop.cli.token_files import admin_token_file, read_token
-from backdrop.client import Client, Refused
+from backdrop.client import Client
 from backdrop.domain.loopback import is_loopback_url
+from backdrop.refusals import Refused
 from backdrop.settings import FILE, Secret, Settings, variable
 
 

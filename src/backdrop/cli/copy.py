@@ -16,10 +16,11 @@ from backdrop.cli.output import Stop, as_table, note
 from backdrop.cli.progress import reporting
 from backdrop.copying import Clashes, Outcome, are_one, copy_store, missing_entries
 from backdrop.errors import BackdropError
+from backdrop.settings import OTHER_VARIABLES
 from backdrop.storage.open import duckdb_path, opener, without_credentials
 from backdrop.storage.port import Storage
 
-_FROM, _TO = "BACKDROP_COPY_FROM", "BACKDROP_COPY_TO"
+_, _FROM, _TO = OTHER_VARIABLES
 _SHOWN_OF_CHECKSUM = 16
 _ONE_STORE = "the source and the destination are one store"
 _GO_ON = "What was copied by then is whole: the same command again goes on"

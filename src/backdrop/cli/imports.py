@@ -22,8 +22,9 @@ from backdrop.cli.output import Stop, note
 from backdrop.cli.place import DEFAULT_BATCH, Job, Place
 from backdrop.cli.progress import reporting
 from backdrop.cli.remarks import time_fields
-from backdrop.client import NoAnswer, Refused
+from backdrop.domain.words import counted
 from backdrop.file_rows import FORMATS, BadFile, CsvTypes, Format, Row, format_of, read_rows
+from backdrop.refusals import NoAnswer, Refused
 from backdrop.settings import Settings
 
 
@@ -92,17 +93,22 @@ def _do(job: Job) -> None:
 def _say_done(place: Place, destination: Destination, seconds: float) -> None:
     records = place.stored_by_this_run
     rate = records / max(seconds, 0.001)
-    _say(f"{records:,} records in {seconds:,.1f} s ({rate:,.0f}/s)")
+    _say(f"{counted(records, 'record')} in {seconds:,.1f} s ({rate:,.0f}/s)")
     if place.stored_before:
+        which = _of_them(place.stored_before, "was", "were")
         _say(
-            f"{place.stored_before:,} of them were stored before, by an import of the same file in "
-            "the last 24 hours, and not again: to store them once more, add --again=WORD"
+            f"{which} stored before, by an import of the same file in the last 24 hours, and not "
+            "again: to store them once more, add --again=WORD"
         )
     if place.stored_without_id:
         unless = "" if destination.settings else ", unless the bucket makes one (auto_ids)"
-        which = f"{place.stored_without_id:,} of them have no _id{unless}"
+        which = f"{_of_them(place.stored_without_id, 'has', 'have')} no _id{unless}"
         _say(f"{which}: importing the same again after 24 hours stores them twice")
     _say(f"Read them at {destination.where_to_read}")
+
+
+def _of_them(number: int, one: str, many: str) -> str:
+    return f"{number:,} of them {one if number == 1 else many}"
 
 
 def _import(
@@ -137,7 +143,9 @@ def _sending(
     try:
         skipped = sum(1 for _ in islice(rows, place.stored))
         if skipped < place.stored:
-            raise Stop(f"{place.name} has only {skipped:,} records, and {place.stored:,} to skip")
+            raise Stop(
+                f"{place.name} has only {counted(skipped, 'record')}, and {place.stored:,} to skip"
+            )
         for batch in batches(rows, place.job.batch):
             if not place.stored_by_this_run:
                 _note_times(batch)

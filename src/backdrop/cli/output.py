@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from backdrop.client import Refused
+from backdrop.refusals import Refused
 
 note = Console(stderr=True, highlight=False, soft_wrap=True)
 """For people: progress, hints, complaints."""

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backdrop.cli.batches import Destination
-from backdrop.client import Refused
+from backdrop.domain.words import counted
 from backdrop.file_rows import BadFile, CsvTypes, Format, Row
+from backdrop.refusals import Refused
 from backdrop.settings import FIELDS, Settings
 
 NAME = "backdrop"
@@ -129,13 +130,14 @@ class Place:
             return "Nothing was stored."
         skipped = self.job.skip if self.file_number == 0 else 0
         before = self.stored_by_this_run - (self.stored - skipped)
+        counted_before = counted(before, "record")
         if not self.stored:
-            words = f"Nothing of {self.name} is stored; the files before it are ({_count(before)})"
+            words = f"Nothing of {self.name} is stored; the files before it are ({counted_before})"
         else:
             first = "record" if self.stored == 1 else f"{self.stored:,} records"
             is_ = "is" if self.stored == 1 else "are"
             passed = f" ({skipped:,} of them skipped)" if skipped else ""
-            others = f", and so are the files before it ({_count(before)})" if before else ""
+            others = f", and so are the files before it ({counted_before})" if before else ""
             words = f"The first {first} of {self.name} {is_} stored{passed}{others}"
         return f"{words}. {then} with\n  {self._command(self.stored, bad_option)}"
 
@@ -163,10 +165,6 @@ class Place:
             if value is not None:
                 words.append(f"--{name}={value}")
         return shlex.join(words)
-
-
-def _count(records: int) -> str:
-    return "1 record" if records == 1 else f"{records:,} records"
 
 
 def _program() -> str:

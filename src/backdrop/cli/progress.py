@@ -16,6 +16,7 @@ from rich.progress import (
 )
 
 from backdrop.cli.output import note
+from backdrop.domain.words import counted
 
 Report: TypeAlias = Callable[[str, int, int], None]
 """Called after each batch with the name of what is read, how far it is, and how many records."""
@@ -59,6 +60,6 @@ def _lines(total: int | None, started: float) -> Report:
             last = now
             share = f" ({done / total:.0%})" if total else ""
             rate = records / (now - started)
-            note.print(f"{name}: {records:,} records{share}, {rate:,.0f}/s", markup=False)
+            note.print(f"{name}: {counted(records, 'record')}{share}, {rate:,.0f}/s", markup=False)
 
     return report

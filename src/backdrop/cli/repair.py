@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from backdrop.cli.output import Stop, as_table, note
+from backdrop.domain.words import counted
 from backdrop.storage.open import repair_store
 from backdrop.storage.repaired import BeyondRepair, Saved
 
@@ -35,7 +36,8 @@ def repair(
     _show(found.buckets)
     for line in found.lost:
         note.print(f"LOST: {line}", markup=False)
-    missing = f"{found.lost_records:,} acknowledged records are lost"
+    are = "is" if found.lost_records == 1 else "are"
+    missing = f"{counted(found.lost_records, 'acknowledged record')} {are} lost"
     if not found.is_counted:
         missing = "how many acknowledged records are lost is not known"
     note.print(f"{store} can be opened; {missing}", markup=False)

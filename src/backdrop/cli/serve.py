@@ -25,7 +25,7 @@ from backdrop.cli.token_files import admin_token_file, read_or_make_token, test_
 from backdrop.errors import BackdropError, StorageFull
 from backdrop.observe import StoreSetAside, json_lines
 from backdrop.server import App, CannotListen, CannotStart, address_of, bind, is_loopback, run
-from backdrop.settings import Secret, Settings, variable
+from backdrop.settings import Secret, Settings, unknown_variables, variable
 from backdrop.storage.open import duckdb_path, opener, without_credentials
 from backdrop.storage.port import Storage
 from backdrop.web.sign_in import Link, SignIn, keep_link
@@ -44,7 +44,7 @@ _ENGINE = ("max_engine_memory", "max_engine_files")
 """Of an engine within the process, which `serve` alone can have."""
 _WRITING = (
     *("admin_token", "audit_days", "max_body", "max_unpacked", "max_upload", "read_url"),
-    *("max_unpacking", "max_records", "max_writes"),
+    *("max_bodies", "max_unpacking", "max_records", "max_fields", "max_writes"),
     *SIGN_IN,
 )
 _DEFAULT_PORTS = {"both": 3038, "read": 3038, "write": 3039}
@@ -75,6 +75,8 @@ def write(settings: Settings) -> None:
 
 
 def _serve(settings: Settings, apis: Apis) -> None:
+    for problem in unknown_variables(os.environ):
+        _say(f"Warning: {problem}")
     _refuse_sharing(settings, apis)
     if apis == "read" and settings.metrics and settings.metrics_token is None:
         needed = variable("metrics_token")
@@ -130,6 +132,7 @@ def _opener(settings: Settings, say: Callable[[str], None]) -> Callable[[], Stor
         report=_report,
         engine_memory=settings.max_engine_memory,
         engine_files=settings.max_engine_files,
+        most_fields=settings.max_fields,
     )
 
 
@@ -173,6 +176,7 @@ def _app(
         limits=Limits(
             body_as_sent=settings.max_body,
             body_unpacked=settings.max_unpacked,
+            bodies=settings.max_bodies,
             upload=settings.max_upload,
             most_rows=settings.max_rows,
             cached_answers=settings.max_cached,

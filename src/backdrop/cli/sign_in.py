@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from backdrop.cli.output import Stop
 from backdrop.domain.loopback import is_loopback_url
 from backdrop.settings import Settings, variable
-from backdrop.web.providers import OpenIdConnect, Provider, Registration, Signon
+from backdrop.web.provider import Provider
 from backdrop.web.sign_in import CALLBACK, Link, SignIn
 
 SIGN_IN = (
@@ -61,6 +61,9 @@ def _provider(settings: Settings) -> Provider | None:
         return None
     if missing or client_id is None or secret is None:
         raise Stop(f"the sign-in service is configured by half: set {', and '.join(missing)} too")
+    # Here, not above: it brings what speaks OAuth, which takes time and memory, and few need it.
+    from backdrop.web.providers import OpenIdConnect, Registration, Signon
+
     registration = Registration(client_id=client_id, client_secret=secret.reveal())
     if signon:
         return Signon(signon, registration)

@@ -23,11 +23,14 @@ Action: TypeAlias = Literal[
     "user_revoked",
     "signed_in",
     "signed_out",
+    "store_restored",
 ]
 ACTIONS: tuple[Action, ...] = get_args(Action)
 
 ADMIN = "admin"
 """Who has the admin token."""
+HOST = "host"
+"""Who runs a command on the store itself, beside no server."""
 
 
 def by_token(token_id: str) -> str:
@@ -43,8 +46,9 @@ def by_user(email: str) -> str:
 class Act:
     """What somebody does: given to a store with the operation, and kept if that is done.
 
-    `by` is `ADMIN`, or what `by_token` or `by_user` make. `details` are JSON, never a record's
-    fields or a token: a record's `_id`, a token's id, the names of the settings that were given.
+    `by` is `ADMIN`, `HOST`, or what `by_token` or `by_user` make. `details` are JSON, never a
+    record's fields or a token: a record's `_id`, a token's id, the names of the settings that were
+    given.
     """
 
     by: str

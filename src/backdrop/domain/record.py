@@ -56,13 +56,14 @@ def parse_records(
     *,
     new_ids: Iterator[str],
     schema_check: SchemaCheck | None = None,
+    most_fields: int = MOST_FIELDS,
 ) -> Records:
     """Check every raw row against the rules of fields, values, times and ids, and the schema.
 
     Raises InvalidRecords if any row breaks one, with a Problem for each breach (the first
     `MOST_PROBLEMS_LISTED`), its `index` from 0 and its `field` where there is one.
     """
-    table = _by_columns(raw_rows)
+    table = _by_columns(raw_rows, most_fields)
     records = None
     if table is not None:
         records = _parse_by_columns(table, bucket, new_ids, schema_check)
@@ -71,30 +72,31 @@ def parse_records(
     return records
 
 
-def _by_columns(raw_rows: RawRows) -> RawTable | None:
+def _by_columns(raw_rows: RawRows, most_fields: int) -> RawTable | None:
     """The rows by columns; None where not all of them are objects, or none has a field.
 
     Raises InvalidRecords where the table would be too large: with names that were never meant to be
     so many, or one that is mostly gaps.
     """
     if isinstance(raw_rows, RawTable):
-        _refuse_too_large(len(raw_rows.columns), len(raw_rows))
+        _refuse_too_large(len(raw_rows.columns), len(raw_rows), most_fields)
         return raw_rows
     rows = [row for row in raw_rows if isinstance(row, dict)]
     names = dict.fromkeys(rows[0] if rows else ())
     if len(set().union(*rows)) > len(names):  # which takes a third of the time of what follows
         names = dict.fromkeys(chain.from_iterable(rows))
-    _refuse_too_large(len(names), len(raw_rows))
+    _refuse_too_large(len(names), len(raw_rows), most_fields)
     if len(rows) < len(raw_rows) or not names:
         return None
     return RawTable(pivoted(rows, names), len(rows))
 
 
-def _refuse_too_large(fields: int, records: int) -> None:
-    if fields > MOST_FIELDS + len(RESERVED_FIELDS):
+def _refuse_too_large(fields: int, records: int, most_fields: int) -> None:
+    if fields > most_fields + len(RESERVED_FIELDS):
         raise InvalidRecords(
             f"nothing was stored: the records have {fields:,} different fields, and a bucket "
-            f"may have {MOST_FIELDS:,}: is something a field's name that should be a value?",
+            f"may have {most_fields:,} (max_fields): is something a field's name that should be a "
+            "value?",
             code="too_many_fields",
         )
     if fields * records > MOST_CELLS:

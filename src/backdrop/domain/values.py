@@ -29,7 +29,9 @@ def is_field_name(name: str) -> bool:
 
 
 MOST_FIELDS = 1_000
-"""How many fields a bucket may have, beside those that begin with `_`."""
+"""How many fields a bucket may have, beside those that begin with `_`, where no setting says."""
+MOST_FIELDS_EVER = 2_000
+"""How many a setting may allow: DuckDB takes memory by their square, 1 GB for so many new ones."""
 
 INT64_MIN = -(2**63)
 INT64_MAX = 2**63 - 1

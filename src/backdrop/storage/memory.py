@@ -23,7 +23,7 @@ from backdrop.domain.reduce import add, distinct, greatest, least
 from backdrop.domain.shape import Groups
 from backdrop.domain.table import Records
 from backdrop.domain.token import Token
-from backdrop.domain.values import ID, TIMESTAMP, Record, Value, order_key, shown
+from backdrop.domain.values import ID, MOST_FIELDS, TIMESTAMP, Record, Value, order_key, shown
 from backdrop.errors import Conflict, NotFound
 from backdrop.storage.port import (
     KNOWN_HASH,
@@ -64,8 +64,14 @@ class MemoryStorage:
 
     state_is_at_hand = True
 
-    def __init__(self, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        most_fields: int = MOST_FIELDS,
+    ) -> None:
         self._clock = clock
+        self.most_fields = most_fields
         self._lock = threading.RLock()
         self._shelves: dict[str, _Shelf] = {}
         self._entries: dict[tuple[str, str], Entry] = {}
@@ -169,7 +175,7 @@ class MemoryStorage:
         with self._lock:
             shelf = self._shelf(bucket)
             self._refuse_done(shelf, once)
-            refuse_too_many_fields(*shelf.records.values(), records.columns)
+            refuse_too_many_fields(self.most_fields, *shelf.records.values(), records.columns)
             for record in records.rows:
                 _put(shelf, record)
             self._written(shelf, once)
@@ -184,7 +190,7 @@ class MemoryStorage:
         with self._lock:
             shelf = self._shelf(bucket)
             self._refuse_done(shelf, once)
-            refuse_too_many_fields(records.columns)
+            refuse_too_many_fields(self.most_fields, records.columns)
             shelf.records.clear()
             for record in records.rows:
                 _put(shelf, record)
@@ -206,7 +212,7 @@ class MemoryStorage:
             if record_id not in shelf.records:
                 raise NotFound(no_record(bucket, record_id))
             changed = change(dict(shelf.records[record_id]))
-            refuse_too_many_fields(*shelf.records.values(), changed)
+            refuse_too_many_fields(self.most_fields, *shelf.records.values(), changed)
             _put(shelf, changed)
             self._written(shelf, once)
             self._note(act)
@@ -232,7 +238,7 @@ class MemoryStorage:
         shelf.tokens = {token.id: token for token in tokens}
 
         def put(records: Records) -> None:
-            refuse_too_many_fields(*shelf.records.values(), records.columns)
+            refuse_too_many_fields(self.most_fields, *shelf.records.values(), records.columns)
             for record in records.rows:
                 _put(shelf, record)
 

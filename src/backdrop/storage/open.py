@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from backdrop.domain.audit import Act
+from backdrop.domain.values import MOST_FIELDS, MOST_FIELDS_EVER
 from backdrop.errors import InvalidRequest
 from backdrop.storage.port import Report, Snapshot, Storage
 from backdrop.storage.repaired import Repair
@@ -47,8 +49,11 @@ def without_credentials(url: str) -> str:
 
 
 def open_storage(url: str) -> Storage:
-    """The store that the URL names, opened. Raises InvalidRequest for a URL of no engine."""
-    return opener(url)()
+    """The store that the URL names, opened for a command, which bounds no bucket's fields.
+
+    Raises InvalidRequest for a URL of no engine.
+    """
+    return opener(url, most_fields=MOST_FIELDS_EVER)()
 
 
 def opener(
@@ -58,27 +63,31 @@ def opener(
     report: Report = lambda *_: None,
     engine_memory: int | None = None,
     engine_files: int = 10 * 2**30,
+    most_fields: int = MOST_FIELDS,
 ) -> Callable[[], Storage]:
     """What opens the store that the URL names. Raises InvalidRequest, before anything is opened.
 
     `say` is told, for people, what has to be waited for then, and `report` what was set aside.
-    `engine_memory` and `engine_files` are the bytes that an engine within this process may take.
+    `engine_memory` and `engine_files` are the bytes that an engine within this process may take,
+    and a bucket may have `most_fields`.
     """
     if url == "memory:":
         from backdrop.storage.memory import MemoryStorage
 
-        return MemoryStorage
+        return partial(MemoryStorage, most_fields=most_fields)
     path = duckdb_path(url)
     if path is not None:
         from backdrop.storage.duckdb.engine import DuckDBStorage
         from backdrop.storage.duckdb.opening import Room
 
         room = Room(memory=engine_memory, files=engine_files)
-        return partial(DuckDBStorage, path, room=room, say=say, report=report)
+        return partial(
+            DuckDBStorage, path, room=room, most_fields=most_fields, say=say, report=report
+        )
     if is_mongodb(url):
         from backdrop.storage.mongodb.engine import MongoDBStorage
 
-        return partial(MongoDBStorage, url, say=say)
+        return partial(MongoDBStorage, url, most_fields=most_fields, say=say)
     raise InvalidRequest(f"there is no store {url.split(':')[0]!r}; expected {STORE_EXPECTED}")
 
 
@@ -89,11 +98,14 @@ def opened_backup(path: Path) -> AbstractContextManager[Snapshot]:
     return snapshot.opened_backup(path)
 
 
-def make_store_of(path: Path) -> None:
-    """Make a backup's file a store, in which no version comes again that was given out since."""
+def make_store_of(path: Path, act: Act) -> None:
+    """Make a backup's file a store, in which no version comes again that was given out since.
+
+    Its audit log gets the act.
+    """
     from backdrop.storage.duckdb import snapshot
 
-    snapshot.make_store_of(path)
+    snapshot.make_store_of(path, act)
 
 
 def repair_store(url: str) -> Repair:

@@ -27,7 +27,8 @@ from backdrop.domain.query import Query
 from backdrop.domain.shape import Groups
 from backdrop.domain.table import Records
 from backdrop.domain.token import Token
-from backdrop.domain.values import MOST_FIELDS, Record
+from backdrop.domain.values import Record
+from backdrop.domain.words import counted
 from backdrop.errors import InvalidQuery, InvalidRecords, Problem, QueryTooLarge, QueryTooSlow
 
 RECORDS_A_PAGE = 2_000
@@ -98,13 +99,14 @@ class Storage(Protocol):
     same step, so that there is no change without its entry, and no entry without its change.
 
     Those that write records raise InvalidRecords (code `too_many_fields`) where the bucket would
-    have more than `MOST_FIELDS`.
+    have more than `most_fields`.
 
     `state_is_at_hand`: whether `bucket`, `bucket_at`, `state`, `token` and `token_used` answer from
     memory, and `save_soon` does not wait, so that an event loop may call them.
     """
 
     state_is_at_hand: bool
+    most_fields: int
 
     # -- buckets ----------------------------------------------------------------------------
 
@@ -377,7 +379,7 @@ def address_taken(bucket: Bucket, other: Bucket) -> str:
 
 def query_too_slow(most_seconds: float) -> QueryTooSlow:
     return QueryTooSlow(
-        f"the query took longer than the {most_seconds:g} seconds that it may take "
+        f"the query took longer than the {counted(most_seconds, 'second')} that it may take "
         "(max_query_seconds): ask for a shorter range, or fewer groups"
     )
 
@@ -418,13 +420,13 @@ def done_at_once(write: Callable[[], None]) -> Future[None]:
     return future
 
 
-def refuse_too_many_fields(*fields: Iterable[str]) -> None:
-    """Raise InvalidRecords where these are more than `MOST_FIELDS`, time fields and ids apart."""
+def refuse_too_many_fields(most: int, *fields: Iterable[str]) -> None:
+    """Raise InvalidRecords where these are more than `most`, time fields and ids apart."""
     names = {name for name in chain.from_iterable(fields) if not name.startswith("_")}
-    if len(names) > MOST_FIELDS:
+    if len(names) > most:
         raise InvalidRecords(
             f"nothing was stored: the bucket would have {len(names):,} fields, and may have "
-            f"{MOST_FIELDS:,}: is something a field's name that should be a value?",
+            f"{most:,} (max_fields): is something a field's name that should be a value?",
             code="too_many_fields",
         )
 
@@ -439,7 +441,7 @@ def not_a_number(field: str) -> InvalidQuery:
 def too_many_rows(most_rows: int) -> InvalidQuery:
     """The error of an answer past the bound on its rows."""
     message = (
-        f"the answer would have more than {most_rows:,} rows (max_rows), periods without records "
-        "included: ask for a shorter range, longer periods, or fewer groups"
+        f"the answer would have more than {counted(most_rows, 'row')} (max_rows), periods without "
+        "records included: ask for a shorter range, longer periods, or fewer groups"
     )
     return InvalidQuery(message, code="too_many_rows")

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import httpx2
@@ -29,6 +29,7 @@ from joserfc.jws import JWSRegistry
 from backdrop.domain.loopback import is_loopback_url
 from backdrop.domain.user import is_email
 from backdrop.errors import ProviderFailed, ProviderTimedOut, SignInExpired, SignInRefused
+from backdrop.web.provider import Attempt, Person, told_error
 
 T = TypeVar("T")
 
@@ -49,45 +50,6 @@ _MALFORMED = (AttributeError, LookupError, RecursionError, TypeError, ValueError
 """What Authlib and joserfc raise for JSON of another shape than they expect."""
 
 _is_access_token = re.compile(r"[\x21-\x7e]+").fullmatch
-_is_error_name = re.compile(r"[a-z_]{1,40}").fullmatch
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One sign-in, from the moment in which the browser leaves for the service."""
-
-    redirect_uri: str
-    """Where the service sends the browser back to: a registered address."""
-    code_verifier: str
-    """The secret whose hash goes along (PKCE): only who began can turn the code into a token."""
-    nonce: str
-    """Comes back in the ID token, so that it is of this attempt."""
-    browser: str
-    """The hash of the cookie of the browser in which it began."""
-    next: str
-    """The path to go to afterwards."""
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """Who signed in, as the service says."""
-
-    email: str
-    name: str
-
-
-class Provider(Protocol):
-    """A sign-in service."""
-
-    @property
-    def url(self) -> str:
-        """Its address, as it was configured."""
-
-    async def authorize_url(self, attempt: Attempt, state: str) -> str:
-        """Where the browser is to go."""
-
-    async def person(self, attempt: Attempt, code: str) -> Person:
-        """Who came back with the code."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -338,11 +300,6 @@ async def _get(
         return msgspec.json.decode(answer.content, type=form)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ProviderFailed("the sign-in service's answer is not what was expected") from None
-
-
-def told_error(name: str) -> str:
-    """What a service calls an error, to stand behind our words; nothing if it is no such name."""
-    return f" ({name})" if _is_error_name(name) else ""
 
 
 def _person(email: object, name: object) -> Person:

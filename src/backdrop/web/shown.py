@@ -10,13 +10,9 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from backdrop.domain.times import format_instant
+from backdrop.domain.words import counted
 
 _MOST_CHARACTERS = 80
-
-
-def counted(number: int, one: str, many: str = "") -> str:
-    """`1 record`, `1,234 records`."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def ago(then: datetime, now: datetime) -> str:

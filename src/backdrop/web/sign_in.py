@@ -28,7 +28,7 @@ from backdrop.domain.loopback import is_loopback_host
 from backdrop.domain.token import hash_token
 from backdrop.errors import Forbidden, NotFound, ProviderFailed, SignInExpired, SignInRefused
 from backdrop.storage.port import Storage
-from backdrop.web.providers import Attempt, Provider, told_error
+from backdrop.web.provider import Attempt, Provider, told_error
 from backdrop.web.render import HEADERS, page
 from backdrop.web.sessions import (
     end_session,

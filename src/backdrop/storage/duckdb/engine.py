@@ -26,7 +26,7 @@ from backdrop.domain.query import Query
 from backdrop.domain.shape import Groups
 from backdrop.domain.table import Records
 from backdrop.domain.token import Token
-from backdrop.domain.values import ID, TIMESTAMP, Record
+from backdrop.domain.values import ID, MOST_FIELDS, TIMESTAMP, Record
 from backdrop.errors import Conflict, NotFound, StorageFull, StorageUnavailable
 from backdrop.storage.duckdb.audit import read_audit
 from backdrop.storage.duckdb.catalogue import Table, quoted
@@ -87,12 +87,14 @@ class DuckDBStorage:
         sorted_at_once: int = 50_000,
         gathered_below: int = 200,
         room: Room = Room(),  # noqa: B008  frozen
+        most_fields: int = MOST_FIELDS,
         say: Say = lambda _: None,
         report: Report = lambda *_: None,
     ) -> None:
         self._clock = clock
         self._sorted_at_once = sorted_at_once
         self._gathered_below = gathered_below
+        self.most_fields = most_fields
         self._path = path
         self._one_snapshot = threading.Lock()
         self._file = StoreFile(path, room, say=say, report=report, on_open=self._found)
@@ -418,6 +420,7 @@ class DuckDBStorage:
             file.inserts,
             file.done,
             now=self._clock(),
+            most_fields=self.most_fields,
             publish=self._publish,
         )
 

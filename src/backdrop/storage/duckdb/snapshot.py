@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 import msgspec
 
+from backdrop.domain.audit import Act
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.token import Token
+from backdrop.storage.duckdb.audit import AUDIT_TABLE, insert_acts
 from backdrop.storage.duckdb.catalogue import Table, quoted
 from backdrop.storage.duckdb.disk import unavailable
+from backdrop.storage.duckdb.inserts import Inserts
 from backdrop.storage.duckdb.opening import CONFIG
 from backdrop.storage.duckdb.pages import copy_rows, pages, run
 from backdrop.storage.duckdb.sql import select_stored
@@ -112,12 +115,19 @@ def opened_backup(path: Path) -> Iterator[FileSnapshot]:
         yield FileSnapshot(connection)
 
 
-def make_store_of(path: Path) -> None:
-    """Make a backup's file a store: it gets versions that no store of this host has given out."""
+def make_store_of(path: Path, act: Act) -> None:
+    """Make a backup's file a store: it gets versions that no store of this host has given out.
+
+    Its audit log gets the act.
+    """
+    now = datetime.now(UTC)
+    number = int(now.timestamp() * 1_000_000)
     with _driver_errors(), closing(duckdb.connect(str(path), config=CONFIG)) as connection:
         connection.execute(f"DROP TABLE {_NOTE}")
-        now = int(time.time() * 1_000_000)
-        connection.execute("UPDATE store SET version_floor = greatest(version_floor, $1)", [now])
+        connection.execute("UPDATE store SET version_floor = greatest(version_floor, $1)", [number])
+        connection.execute(AUDIT_TABLE)
+        (last,) = connection.execute("SELECT max(number) FROM audit").fetchall()[0]
+        insert_acts(Inserts(connection), [act], max(number, (last or 0) + 1), now)
         connection.execute("CHECKPOINT")
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -61,6 +61,7 @@ class Transaction:
         done: DoneWrites,
         *,
         now: datetime,
+        most_fields: int,
         publish: Callable[[State], None],
     ) -> None:
         self._connection = connection
@@ -72,6 +73,7 @@ class Transaction:
         self._inserts = inserts
         self._done = done
         self._now = now
+        self._most_fields = most_fields
         self._publish = publish
         self._gathered: dict[str, list[Records]] = {}
         self._stale: set[str] = set()
@@ -175,18 +177,18 @@ class Transaction:
         gathered = self._gathered.get(bucket, [])
         known = [_fields(table.columns), *(before.columns for before in gathered)]
         if isinstance(records, Batch):
-            refuse_too_many_fields(*known, _fields(records.columns))
+            refuse_too_many_fields(self._most_fields, *known, _fields(records.columns))
             self._store_gathered(bucket)
             self._store(self._table(bucket), records)
         else:
-            refuse_too_many_fields(*known, records.columns)
+            refuse_too_many_fields(self._most_fields, *known, records.columns)
             self._gathered.setdefault(bucket, []).append(records)
         self._keep(bucket, once)
 
     def replace(self, bucket: str, batch: Batch, once: Once | None) -> None:
         table = self._table(bucket)
         self._refuse_done(bucket, once)
-        refuse_too_many_fields(_fields(batch.columns))
+        refuse_too_many_fields(self._most_fields, _fields(batch.columns))
         self._gathered.pop(bucket, None)
         self._execute(f"DROP TABLE {quoted(table.name)}")
         self._execute("DELETE FROM fields WHERE records_table = $1", table.name)
@@ -214,7 +216,7 @@ class Transaction:
         if not stored:
             raise NotFound(no_record(bucket, record_id))
         changed = change(stored[0])
-        refuse_too_many_fields(_fields(table.columns), changed)
+        refuse_too_many_fields(self._most_fields, _fields(table.columns), changed)
         batch = Batch.of(Records.of([changed]))
         self._insert(table, batch, deleted=self._delete(table, [record_id]))
         self._keep(bucket, once)
@@ -307,7 +309,7 @@ class Transaction:
         return table
 
     def fill(self, table: Table, batch: Batch) -> Table:
-        refuse_too_many_fields(_fields(table.columns), _fields(batch.columns))
+        refuse_too_many_fields(self._most_fields, _fields(table.columns), _fields(batch.columns))
         filled = self._append(table, batch)
         return dataclasses.replace(filled, records=table.records + len(batch))
 

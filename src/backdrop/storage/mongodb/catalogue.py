@@ -43,8 +43,11 @@ class Catalogue:
     their fields, and the tally of their values.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, database: Database, clock: Callable[[], datetime], *, most_fields: int
+    ) -> None:
         self._clock = clock
+        self.most_fields = most_fields
         self._store = database["store"]
         self.buckets = database["buckets"]
         self.tokens = database["tokens"]
@@ -149,7 +152,7 @@ class Catalogue:
         if before is None:
             raise NotFound(not_found(bucket))
         self._keep(before["number"], once, session)
-        refuse_too_many_fields(before["fields"], names)
+        refuse_too_many_fields(self.most_fields, before["fields"], names)
         return before
 
     def correct(

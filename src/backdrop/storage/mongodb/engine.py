@@ -21,7 +21,7 @@ from backdrop.domain.query import Query
 from backdrop.domain.shape import Groups
 from backdrop.domain.table import Records
 from backdrop.domain.token import Token
-from backdrop.domain.values import Record
+from backdrop.domain.values import MOST_FIELDS, Record
 from backdrop.errors import NotFound, StorageUnavailable
 from backdrop.storage.mongodb.audit import Audit
 from backdrop.storage.mongodb.catalogue import Catalogue
@@ -75,11 +75,13 @@ class MongoDBStorage:
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         kept_for: timedelta = timedelta(minutes=10),
+        most_fields: int = MOST_FIELDS,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.connection = Connection(url)
         self._database = self.connection.database
-        self._catalogue = Catalogue(self._database, clock)
+        self.most_fields = most_fields
+        self._catalogue = Catalogue(self._database, clock, most_fields=most_fields)
         self._buckets, self._tokens = self._catalogue.buckets, self._catalogue.tokens
         self._audit = Audit(self.connection, clock)
         self._entries = Entries(self._catalogue.entries, self._audit, clock)

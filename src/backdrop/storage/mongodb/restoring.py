@@ -40,7 +40,7 @@ def restoring(
     @driver_errors()
     def put(records: Records) -> None:
         nonlocal stored
-        refuse_too_many_fields(fields, records.columns)
+        refuse_too_many_fields(catalogue.most_fields, fields, records.columns)
         shelves.keep(name)
         if len(records):
             database[name].insert_many(to_documents(records, stored))

@@ -73,7 +73,7 @@ class Writing:
     def replace(self, bucket: str, records: Records, once: Once | None, act: Act | None) -> None:
         number = self._catalogue.found(bucket)["number"]
         self._catalogue.refuse_done(number, once)
-        refuse_too_many_fields(records.columns)
+        refuse_too_many_fields(self._catalogue.most_fields, records.columns)
         name = self._shelves.new()
         if len(records):
             self._database[name].insert_many(to_documents(records, 0))
@@ -101,7 +101,7 @@ class Writing:
             if found is None:
                 raise NotFound(no_record(bucket, record_id))
             changed = change(to_record(found))
-            refuse_too_many_fields(before["fields"], changed)
+            refuse_too_many_fields(self._catalogue.most_fields, before["fields"], changed)
             self._catalogue.correct(bucket, session, values=Records.of([changed]))
             document = to_document(changed, before["stored"])
             shelf.replace_one({"_id": record_id}, document, session=session)
@@ -140,7 +140,7 @@ class Writing:
             before = self._catalogue.found(bucket)
             self._catalogue.refuse_done(before["number"], once)
             fields = list(dict.fromkeys([*before["fields"], *records.columns]))
-            refuse_too_many_fields(fields)
+            refuse_too_many_fields(self._catalogue.most_fields, fields)
             name = self._shelves.new()
             new = self._database[name]
             new.insert_many(to_documents(records, before["stored"]))
