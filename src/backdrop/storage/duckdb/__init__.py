@@ -10,6 +10,7 @@ transaction.py one transaction of the writer: what it changes
 state.py      what the file holds, read
 catalogue.py  what the tables look like: buckets, and fields -> typed columns
 columns.py    pure: records -> typed columns and back
+before.py     what is asked of the file before the question itself
 sql.py        pure: Query -> (SQL, parameters)
 inserts.py    Arrow columns -> rows at a table's end
 known_ids.py  which ids are certainly new

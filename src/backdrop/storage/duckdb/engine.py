@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -20,15 +20,15 @@ from backdrop.domain.audit import Act, AuditEntry
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.entry import Entry
 from backdrop.domain.once import Once
-from backdrop.domain.period import Segment
-from backdrop.domain.period_key import NO_OFFSET, offsets, period_start
+from backdrop.domain.period_key import period_start
 from backdrop.domain.query import Query
 from backdrop.domain.shape import Groups
 from backdrop.domain.table import Records
 from backdrop.domain.token import Token
-from backdrop.domain.values import ID, MOST_FIELDS, TIMESTAMP, Record
+from backdrop.domain.values import ID, MOST_FIELDS, Record
 from backdrop.errors import Conflict, NotFound, StorageFull, StorageUnavailable
 from backdrop.storage.duckdb.audit import read_audit
+from backdrop.storage.duckdb.before import fields_of, record_statements, zone_segments_of
 from backdrop.storage.duckdb.catalogue import Table, quoted
 from backdrop.storage.duckdb.columns import Batch
 from backdrop.storage.duckdb.deadlines import Deadlines
@@ -37,13 +37,9 @@ from backdrop.storage.duckdb.file import LONGEST_WAIT, StoreFile
 from backdrop.storage.duckdb.groups import no_groups, to_groups
 from backdrop.storage.duckdb.opening import Room
 from backdrop.storage.duckdb.pages import pages, run
-from backdrop.storage.duckdb.slices import cuts, select_sample, select_slices, tiers
 from backdrop.storage.duckdb.snapshot import FileSnapshot
 from backdrop.storage.duckdb.sql import (
-    Statement,
     select_groups,
-    select_presence,
-    select_records,
     select_stored,
 )
 from backdrop.storage.duckdb.state import (
@@ -239,8 +235,8 @@ class DuckDBStorage:
     ) -> Iterator[Reading]:
         with self._snapshot(bucket) as (cursor, table):
             with self._deadlines.within(most_seconds, cursor):
-                fields = _fields(cursor, table, query) if with_fields else ()
-                statements = self._selects(cursor, table, query)
+                fields = fields_of(cursor, table, query) if with_fields else ()
+                statements = record_statements(cursor, table, query, self._sorted_at_once)
                 run(cursor, next(statements))
                 limit = table.records if query.limit is None else query.limit
                 found = pages(cursor, table, statements, limit)
@@ -273,7 +269,7 @@ class DuckDBStorage:
             self._snapshot(bucket) as (cursor, table),
             self._deadlines.within(most_seconds, cursor),
         ):
-            zone_segments = _zone_segments(cursor, table, query)
+            zone_segments = zone_segments_of(cursor, table, query)
             selected = select_groups(query, table, zone_segments)
             if selected is None:
                 return no_groups(query)
@@ -385,22 +381,6 @@ class DuckDBStorage:
 
     # -- within -----------------------------------------------------------------------------
 
-    def _selects(
-        self, cursor: duckdb.DuckDBPyConnection, table: Table, query: Query
-    ) -> Iterator[Statement]:
-        """The statements that, one after the other, read the records in order."""
-        cut_short = query.limit is not None and query.limit <= self._sorted_at_once
-        if cut_short or table.records <= self._sorted_at_once:
-            yield select_records(query, table)
-            return
-        for tier in tiers(query, table):
-            where: Sequence[tuple[Any, bool]] = ()
-            if tier.value is not None:
-                sample = run(cursor, select_sample(query, table, tier)).fetchall()
-                pieces = -(-table.records // self._sorted_at_once)
-                where = cuts([value for (value,) in sample], pieces)
-            yield from select_slices(query, table, tier, where)
-
     def _table(self, bucket: str) -> Table:
         try:
             return self._state.tables[bucket]
@@ -508,29 +488,3 @@ def _noted(operation: Callable[[Transaction], T], act: Act | None) -> Callable[[
         return result
 
     return done
-
-
-def _fields(cursor: duckdb.DuckDBPyConnection, table: Table, query: Query) -> list[str]:
-    """The fields that the matching records have."""
-    (found,) = run(cursor, select_presence(query, table)).fetchall()
-    names = (field for (field, _), some in zip(table.columns, found, strict=True) if some)
-    return sorted(set(names))
-
-
-def _zone_segments(
-    cursor: duckdb.DuckDBPyConnection, table: Table, query: Query
-) -> Sequence[Segment]:
-    """The offsets of the query's zone over the times that occur in the table and the range."""
-    if query.period is None or query.period.zone.key == "UTC":
-        return NO_OFFSET
-
-    def times() -> tuple[datetime, datetime] | None:
-        select = f"SELECT min({TIMESTAMP}), max({TIMESTAMP}) FROM {quoted(table.name)}"
-        first, last = cursor.execute(select).fetchall()[0]  # in the table's statistics: no scan
-        return None if first is None else (first.replace(tzinfo=UTC), last.replace(tzinfo=UTC))
-
-    def years() -> list[int]:
-        select = f"SELECT DISTINCT year({TIMESTAMP}) AS y FROM {quoted(table.name)} ORDER BY y"
-        return [year for (year,) in cursor.execute(select).fetchall() if year is not None]
-
-    return offsets(query.period, query, times, years)
