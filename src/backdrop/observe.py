@@ -159,7 +159,8 @@ class _Gathered:
             lines = []
             while self._lines:
                 line = self._lines.popleft()
-                lines.append(line if isinstance(line, str) else f"{_request_line(*line)}\n")
+                with contextlib.suppress(ValueError):  # one that can't be rendered stops no other
+                    lines.append(line if isinstance(line, str) else f"{_request_line(*line)}\n")
             with contextlib.suppress(OSError, ValueError):  # a log that is full stops nothing
                 self._file.write("".join(lines))
                 self._file.flush()

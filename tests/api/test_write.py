@@ -20,6 +20,7 @@ from backdrop.domain.audit import Act
 from backdrop.domain.once import Once
 from backdrop.domain.table import Records
 from backdrop.storage.memory import MemoryStorage
+from backdrop.storage.port import done_at_once
 from tests.api.conftest import Desk, bearer, codes
 
 JSON = {"Content-Type": "application/json"}
@@ -76,6 +77,69 @@ def test_many_writes_that_wait_keep_nobody_else_from_an_answer(desk: Desk, at_ha
             storage.go.set()
         assert [post.result().status_code for post in posts] == [200] * 50
         assert storage.state("things").records == 50
+
+
+class Noting(MemoryStorage):
+    """A store that tells how it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def save(
+        self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None
+    ) -> None:
+        self.asked.append("save")
+        super().save(bucket, records, once=once, act=act)
+
+    def save_soon(self, bucket: str, records: Records, *, act: Act | None = None) -> Future[None]:
+        self.asked.append("save_soon")
+        return done_at_once(lambda: MemoryStorage.save(self, bucket, records, act=act))
+
+
+_SPARSE = [{f"a{n:03}": 1} for n in range(600)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "headers", "asked"),
+    [
+        ({"aa": 1}, {}, {}, "save_soon"),
+        ([{"aa": n} for n in range(20)], {}, {}, "save_soon"),
+        (_SPARSE, {}, {}, "save"),
+        ([{"aa": n} for n in range(200)], {}, {}, "save"),
+        ({"aa": "x" * 9_000}, {}, {}, "save"),
+        ({"aa": 1}, {"schema": {"type": "object"}}, {}, "save"),
+        ({"aa": 1}, {}, {"Idempotency-Key": "once"}, "save"),
+        ({"aa": 1}, {}, {"Content-Encoding": "gzip"}, "save"),
+    ],
+)
+def test_only_what_is_checked_at_once_is_stored_from_the_event_loop(
+    desk: Desk, rows: Any, settings: Any, headers: dict[str, str], asked: str
+) -> None:
+    """Many records, many fields, a schema or unpacking would keep all others waiting."""
+    storage = Noting()
+    with desk.clients(storage=storage) as client:
+        made = client.put("/_buckets/things", headers=desk.admin, json=settings)
+        data = json.dumps(rows).encode()
+        answer = client.post(
+            "/things",
+            headers=bearer(made.json()["token"]) | JSON | headers,
+            content=gzip.compress(data) if "Content-Encoding" in headers else data,
+        )
+    assert answer.status_code == 200, answer.text
+    assert storage.asked == [asked]
+
+
+def test_a_small_body_is_held_to_the_limits_too(desk: Desk) -> None:
+    """Of bytes unpacked, and of records."""
+    limits = Limits(body_unpacked=100, records=3)
+    with desk.clients(limits=limits) as client:
+        made = client.put("/_buckets/things", headers=desk.admin, json={})
+        headers = bearer(made.json()["token"])
+        long = client.post("/things", headers=headers, json={"aa": "x" * 100})
+        many = client.post("/things", headers=headers, json=[{"aa": n} for n in range(4)])
+    assert (long.status_code, codes(long)) == (413, ["body_too_large"])
+    assert many.status_code == 400
 
 
 # -- what each request does --------------------------------------------------------------------

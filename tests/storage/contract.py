@@ -1884,6 +1884,29 @@ class StorageContract:
 
     # -- many at once -----------------------------------------------------------------------
 
+    def test_what_is_saved_soon_is_there_once_the_future_has_ended(self, storage: Storage) -> None:
+        """With its act, in the order of the calls, and kept."""
+        act = Act(by="token:1", action="records_stored", bucket="things", records=1, details={})
+        ended = [
+            storage.save_soon("things", batch({"_id": "a", "aa": n}, {"_id": f"b{n}"}), act=act)
+            for n in range(20)
+        ]
+        assert [one.result(timeout=60) for one in ended] == [None] * 20
+        for store in self.and_reopened(storage):
+            expected = [one for n in range(19) for one in [{"_id": f"b{n}"}]]
+            assert stored(store) == [*expected, {"_id": "a", "aa": 19}, {"_id": "b19"}]
+            assert len(store.audit(limit=100)) == 20
+
+    def test_what_can_not_be_saved_soon_is_told_by_the_future(self, storage: Storage) -> None:
+        many = {f"field_{n}": n for n in range(storage.most_fields + 1)}
+        too_many = storage.save_soon("things", batch({"_id": "a"} | many))
+        nowhere = storage.save_soon("nowhere", batch({"_id": "a"}))
+        good = storage.save_soon("things", batch({"_id": "b"}))
+        assert isinstance(too_many.exception(timeout=60), InvalidRecords)
+        assert isinstance(nowhere.exception(timeout=60), NotFound)
+        assert good.result(timeout=60) is None
+        assert stored(storage) == [{"_id": "b"}]
+
     def test_what_many_threads_save_is_all_there_once(self, storage: Storage) -> None:
         """Single records and batches, new ones and replaced ones, with fields of their own."""
 

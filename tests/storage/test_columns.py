@@ -87,7 +87,8 @@ def test_an_insert_is_planned_once_for_its_columns(connection: duckdb.DuckDBPyCo
     """Also where the table has been changed meanwhile, and where only some columns are given."""
     inserts = Inserts(connection)
     inserts.run("things", {"aa": pa.array([1, 2]), "bb": pa.array(["x", None])})
-    inserts.run("things", {"aa": pa.array([3]), "bb": pa.array(["y"])})
+    inserts.run("things", {"bb": pa.array(["y"]), "aa": pa.array([3])})
+    assert _views(connection) == 1
     connection.execute("ALTER TABLE things ADD COLUMN cc DOUBLE")
     inserts.run("things", {"aa": pa.array([4]), "bb": pa.array(["z"])})
     inserts.run("things", {"cc": pa.array([1.5]), "aa": pa.array([5])})
@@ -97,24 +98,35 @@ def test_an_insert_is_planned_once_for_its_columns(connection: duckdb.DuckDBPyCo
 
 
 def test_an_insert_is_planned_anew_after_a_rollback(connection: duckdb.DuckDBPyConnection) -> None:
+    """Whether it was planned in the transaction or before."""
     inserts = Inserts(connection)
-    connection.begin()
-    inserts.run("things", {"aa": pa.array([1])})
-    connection.rollback()
-    inserts.forget()
-    inserts.run("things", {"aa": pa.array([2])})
-    assert _things(connection) == [(2, None)]
+    for number in range(6):
+        connection.begin()
+        inserts.run("things", {"aa": pa.array([number])})
+        inserts.run("things", {"aa": pa.array([number])})
+        connection.rollback()
+        inserts.forget()
+        inserts.run("things", {"aa": pa.array([number])})
+    assert _things(connection) == [(number, None) for number in range(6)]
+    assert _views(connection) == 1
 
 
 def test_no_more_inserts_are_kept_than_some(connection: duckdb.DuckDBPyConnection) -> None:
-    """A program that sends ever other fields takes no ever more memory."""
+    """A program that sends ever other fields takes no ever more memory, nor is it refused."""
     inserts = Inserts(connection)
-    for number in range(100):
+    for number in range(300):
         connection.execute(f"CREATE TABLE more_{number} (aa BIGINT)")
-        inserts.run(f"more_{number}", {"aa": pa.array([number])})
-    (views,) = connection.execute(
-        "SELECT count(*) FROM duckdb_views() WHERE NOT internal"
-    ).fetchall()[0]
-    assert 0 < views < 100
-    inserts.run("more_0", {"aa": pa.array([7])})
-    assert connection.execute("SELECT sum(aa) FROM more_0").fetchall() == [(7,)]
+    for _ in range(7):
+        for number in range(300):
+            inserts.make_room()
+            inserts.run(f"more_{number}", {"aa": pa.array([number])})
+    assert 0 < _views(connection) <= 256
+    assert connection.execute("SELECT sum(aa) FROM more_299").fetchall() == [(7 * 299,)]
+    inserts.forget()
+    assert _views(connection) == 0
+
+
+def _views(connection: duckdb.DuckDBPyConnection) -> int:
+    """How many sources are registered."""
+    select = "SELECT count(*) FROM duckdb_views() WHERE NOT internal"
+    return int(connection.execute(select).fetchall()[0][0])

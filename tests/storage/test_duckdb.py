@@ -5,16 +5,22 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from threading import Event
+from typing import NoReturn
 
 import duckdb
 import pytest
 
 from backdrop.domain.bucket import Bucket
+from backdrop.domain.table import Records
 from backdrop.errors import StorageUnavailable
 from backdrop.storage.duckdb.engine import DuckDBStorage
 from backdrop.storage.port import Storage
 from tests.storage.contract import StorageContract
+from tests.storage.exact import batch, stored
 
 
 class TestDuckDBStorage(StorageContract):
@@ -33,6 +39,60 @@ class TestDuckDBStorage(StorageContract):
         self.opened.close()
         self.opened = DuckDBStorage(self.path)
         return self.opened
+
+
+def test_writes_that_share_a_commit_keep_their_order(tmp_path: Path) -> None:
+    """Small batches are gathered, and large ones go in by themselves: the last of an id wins."""
+    storage = DuckDBStorage(tmp_path / "store.duckdb", gathered_below=3)
+    storage.put_bucket(Bucket(name="things"))
+    begun, go = Event(), Event()
+
+    def wait(bucket: Bucket) -> Bucket:
+        begun.set()
+        go.wait(60)
+        return bucket
+
+    with ThreadPoolExecutor(1) as pool, closing(storage):
+        blocked = pool.submit(storage.change_bucket, "things", wait)
+        assert begun.wait(60)
+        large = [[{"_id": name, "aa": n} for name in "abcd"] for n in (2, 4)]
+        ended = [
+            storage.save_soon("things", batch(*rows))
+            for rows in (
+                [{"_id": "a", "aa": 1}, {"_id": "e", "aa": 1}],
+                large[0],
+                [{"_id": "b", "aa": 3}],
+                large[1],
+                [{"_id": "c", "aa": 5}],
+            )
+        ]
+        go.set()
+        blocked.result(timeout=60)
+        for one in ended:
+            one.result(timeout=60)
+        commits = storage.load().commits
+        found = {row["_id"]: row["aa"] for row in stored(storage)}
+        assert found == {"a": 4, "b": 4, "c": 5, "d": 4, "e": 1}
+        assert storage.state("things").records == 5
+    assert commits <= 3, "they did not share one"
+
+
+def test_the_writer_lives_on_whatever_an_operation_raises(tmp_path: Path) -> None:
+    """Also what is no Exception, as a panic of a library in Rust."""
+
+    class Panic(BaseException):
+        pass
+
+    class Panicking(dict[str, object]):
+        def items(self) -> NoReturn:  # type: ignore[override]
+            raise Panic
+
+    with closing(DuckDBStorage(tmp_path / "store.duckdb")) as storage:
+        storage.put_bucket(Bucket(name="things"))
+        ended = storage.save_soon("things", Records(Panicking(_id=["a"]), 1))
+        assert isinstance(ended.exception(timeout=60), Panic)
+        storage.save_soon("things", batch({"_id": "b"})).result(timeout=60)
+        assert stored(storage) == [{"_id": "b"}]
 
 
 def test_a_file_that_is_open_elsewhere_is_refused_with_who_has_it(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def copy(
     _refuse_urls(source, destination)
     os.umask(0o077)  # a store that is made is for its owner alone
     with _filled(source) as here, _opened("destination", destination) as there:
-        if are_one(here, there, datetime.now(UTC)):
+        if _are_one(here, there):
             raise Stop(_ONE_STORE)
         outcomes = _copied(here, there, replacing=replace)
         _show(outcomes)
@@ -112,6 +112,13 @@ def _filled(url: str) -> Iterator[Storage]:
         yield storage
 
 
+def _are_one(source: Storage, destination: Storage) -> bool:
+    try:
+        return are_one(source, destination, datetime.now(UTC))
+    except BackdropError as error:
+        raise Stop(f"the destination: {error}") from None
+
+
 def _copied(source: Storage, destination: Storage, *, replacing: bool) -> list[Outcome]:
     states = [source.state(bucket.name) for bucket in source.buckets()]
     read, at = 0, ""
@@ -128,7 +135,9 @@ def _copied(source: Storage, destination: Storage, *, replacing: bool) -> list[O
             interrupt.check()
 
         try:
-            return list(copy_store(source, destination, replacing=replacing, progress=progress))
+            outcomes = list(copy_store(source, destination, replacing=replacing, progress=progress))
+            interrupt.check()
+            return outcomes
         except Clashes as error:
             hint = "--replace puts the source's in their place"
             raise Stop(f"{error}; choose another destination, or {hint}") from None

@@ -39,7 +39,9 @@ MANY_YEARS = 150
 
 
 _NEAR = timedelta(days=800)
-"""Two years and more: a handful of changes of offset, whether there are records or not."""
+"""Two years and some: a handful of changes of offset, which cost the database less than to ask when
+the first and the last records are.
+"""
 
 
 def microseconds(instant: datetime) -> int:

@@ -102,7 +102,7 @@ class Storage(Protocol):
     have more than `most_fields`.
 
     `state_is_at_hand`: whether `bucket`, `bucket_at`, `state`, `token` and `token_used` answer from
-    memory, and `save_soon` does not wait, so that an event loop may call them.
+    memory, and `save_soon` does not wait for a disk, so that an event loop may call them.
     """
 
     state_is_at_hand: bool
@@ -179,7 +179,9 @@ class Storage(Protocol):
         """
 
     def save_soon(self, bucket: str, records: Records, *, act: Act | None = None) -> Future[None]:
-        """Begin what `save` does; the future tells its end. It can't be cancelled."""
+        """Begin what `save` does. The future, which can't be cancelled, tells its end: what `save`
+        would raise, it raises, but that a store that is closed may do so at once.
+        """
 
     def replace(
         self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None

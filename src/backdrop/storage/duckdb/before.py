@@ -1,5 +1,5 @@
-"""What is asked of the file before the question itself: which fields and offsets occur, where to cut
-what is sorted.
+"""What is asked of the file before the question itself: which fields occur, and which offsets, and
+where to cut what is sorted.
 """
 
 from __future__ import annotations

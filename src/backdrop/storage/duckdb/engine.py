@@ -157,8 +157,7 @@ class DuckDBStorage:
     def save(
         self, bucket: str, records: Records, *, once: Once | None = None, act: Act | None = None
     ) -> None:
-        # What is large is made ready here: other threads go on meanwhile, and so does the writer.
-        ready = records if len(records) < self._gathered_below else Batch.of(records)
+        ready = self._ready(records)
         self._write(lambda transaction: transaction.save(bucket, ready, once), act)
 
     def save_soon(self, bucket: str, records: Records, *, act: Act | None = None) -> Future[None]:
@@ -169,12 +168,13 @@ class DuckDBStorage:
             try:
                 with self._looked_after():
                     written.result()
-            except Exception as error:  # noqa: BLE001  whoever asks the future is told
+            except BaseException as error:  # noqa: BLE001  as the writer: whatever it is
                 ended.set_exception(error)
             else:
                 ended.set_result(None)
 
-        saved = _noted(lambda transaction: transaction.save(bucket, records, None), act)
+        ready = self._ready(records)
+        saved = _noted(lambda transaction: transaction.save(bucket, ready, None), act)
         self._writer.submit(saved).add_done_callback(tell)
         return ended
 
@@ -381,6 +381,10 @@ class DuckDBStorage:
 
     # -- within -----------------------------------------------------------------------------
 
+    def _ready(self, records: Records) -> Records | Batch:
+        """What is large is made ready in its own thread, not in the writer's, which goes on."""
+        return records if len(records) < self._gathered_below else Batch.of(records)
+
     def _table(self, bucket: str) -> Table:
         try:
             return self._state.tables[bucket]
@@ -393,6 +397,7 @@ class DuckDBStorage:
 
     def _begin(self) -> Transaction:
         file = self._file.prepare()
+        file.inserts.make_room()
         return Transaction(
             file.connection,
             self._state,

@@ -56,7 +56,9 @@ class KnownIds:
 
 
 class IdsByTable:
-    """The known ids of each table. All but `maybe_held` is for the writer's thread.
+    """The known ids of each table. Those that change it are for the writer's thread alone.
+
+    A thread that has read a table puts its filter among the known ones, by one assignment.
 
     Of a table that held records when the file was opened nothing is known, so that all ids may be
     held, until looking for them was in vain: then its ids are read in the background. Records that
@@ -101,6 +103,7 @@ class IdsByTable:
             self._known.pop(gone, None)
             self._unfinished.pop(gone, None)
             self._wanted.pop(gone, None)
+        self._readers = [reader for reader in self._readers if reader.is_alive()]
         while self._wanted:
             table, expected = self._wanted.popitem()
             self._unfinished[table] = known = KnownIds(expected=expected)

@@ -389,13 +389,14 @@ class Transaction:
         self._stale.add(table.bucket.name)
 
     def _store_changed(self) -> None:
-        for table in (self._tables[name] for name in self._stale if name in self._tables):
+        for name in self._stale & self._tables.keys():
+            table = self._tables[name]
             self._execute(
                 "UPDATE buckets SET version = $1, records = $2, last_written = $3 WHERE name = $4",
                 table.version,
                 table.records,
                 naive(table.last_written) if table.last_written else None,
-                table.bucket.name,
+                name,
             )
 
     def _new_table_name(self) -> str:
