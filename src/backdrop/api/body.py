@@ -1,6 +1,7 @@
 """A request's body: read within limits, unpacked, and decoded to raw rows or settings.
 
-Reading is the only I/O here; the rest are functions over bytes, to be called in a worker thread.
+Reading is the only I/O here; the rest are functions over bytes, to be called in a worker thread
+unless they are few.
 A byte order mark before the JSON is skipped: it is not data, and some tools can't help sending it.
 """
 
