@@ -56,6 +56,8 @@ _LOG_TO_STDERR = {
     },
 }
 CUT_OFF_SECONDS = 5
+_SECONDS_TO_ANSWER = 1
+"""For those whose query was ended."""
 
 
 class CannotListen(Exception):
@@ -194,6 +196,7 @@ def run(
     on_stopping: Callable[[int], None],
     stop_on: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
     header_seconds: float = 30,
+    on_cutting_off: Callable[[], None] = lambda: None,
 ) -> bool:
     """Answer requests on the socket until a signal of `stop_on`; return whether the stop was clean.
 
@@ -202,14 +205,24 @@ def run(
 
     `on_ready` is called once the socket listens and the application has started. A signal stops
     accepting, calls `on_stopping` with the number of requests in flight, and gives them
-    `stop_seconds`; what is not answered then is cut off. A second signal cuts them off at once, and
-    the stop was not clean; a third one ends the process as it would any other.
+    `stop_seconds`. Then it calls `on_cutting_off`, which should end what they wait for; what is not
+    answered a second later is cut off. A second signal does so at once, and the stop was not clean;
+    a third one ends the process as it would any other.
     Raises CannotStart.
     """
     _allow_many_files()
     try:
         return asyncio.run(
-            _run(app, bound, stop_seconds, on_ready, on_stopping, stop_on, header_seconds)
+            _run(
+                app,
+                bound,
+                stop_seconds,
+                on_ready,
+                on_stopping,
+                stop_on,
+                header_seconds,
+                on_cutting_off,
+            )
         )
     finally:
         gc.unfreeze()  # what `_started` has set aside goes with the rest
@@ -223,6 +236,7 @@ async def _run(
     on_stopping: Callable[[int], None],
     stop_on: Sequence[signal.Signals],
     header_seconds: float,
+    on_cutting_off: Callable[[], None],
 ) -> bool:
     loop = asyncio.get_running_loop()
     stop, hurry = asyncio.Event(), asyncio.Event()
@@ -238,6 +252,9 @@ async def _run(
             await asyncio.wait(
                 {serving, hurried}, timeout=stop_seconds, return_when=asyncio.FIRST_COMPLETED
             )
+            if not serving.done():
+                on_cutting_off()
+                await asyncio.wait({serving}, timeout=_SECONDS_TO_ANSWER)
             watched.cut_off()
             await asyncio.wait({serving}, timeout=CUT_OFF_SECONDS)
         if serving.done() and serving.exception() is not None:

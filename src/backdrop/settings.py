@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -403,7 +403,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """
     known = {*map(variable, FIELDS), *OTHER_VARIABLES}
     return [
-        f"{name} is not a setting{_nearest(name, map(variable, FIELDS))}"
+        f"{name} is not a setting{_nearest_variable(name)}"
         for name in sorted(environ)
         if name.startswith(PREFIX) and not name.startswith(f"{PREFIX}TEST_") and name not in known
     ]
@@ -418,6 +418,12 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise BadSettings(f"{path} is not TOML: {error}") from None
 
 
-def _nearest(key: str, names: Iterable[str] = FIELDS) -> str:
-    close = difflib.get_close_matches(key, list(names), n=1, cutoff=0)
+def _nearest_variable(name: str) -> str:
+    """Only one that may be meant: there are variables of other programs, too."""
+    close = difflib.get_close_matches(name.removeprefix(PREFIX).lower(), FIELDS, n=1)
+    return f"; the nearest is {variable(close[0])!r}" if close else ""
+
+
+def _nearest(key: str) -> str:
+    close = difflib.get_close_matches(key, FIELDS, n=1, cutoff=0)
     return f"; the nearest is {close[0]!r}" if close else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import re
@@ -14,11 +15,14 @@ import anyio
 import msgspec
 import pytest
 import structlog
+from starlette.responses import Response
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from backdrop import __version__
 from backdrop.api import errors as api_errors
+from backdrop.api.errors import error_answer
+from backdrop.api.middleware import ErrorAnswers, Observed
 from backdrop.asgi import create_app
 from backdrop.domain.bucket import Bucket
 from backdrop.errors import BackdropError, StorageUnavailable
@@ -247,6 +251,57 @@ def test_no_answer_and_no_log_line_holds_a_token() -> None:
     assert len(log.getvalue().splitlines()) == 2 + 4 * 7
     for token in (admin, own, wrong, made["token"]):
         assert token not in held
+
+
+def test_the_log_tells_which_bucket_an_admin_changed(desk: Desk) -> None:
+    """Only one that there is, or was until then."""
+    desk.make("things")
+    asked = [
+        ("PATCH", "/_buckets/things", 200),
+        ("GET", "/_buckets/things/tokens", 200),
+        ("GET", "/_buckets/nowhere", 404),
+        ("DELETE", "/_buckets/things", 200),
+    ]
+    desk.seen.clear()
+    for method, path, _ in asked:
+        desk.client.request(method, path, headers=desk.admin, json={"realtime": True})
+    answered = [one for one in desk.seen if isinstance(one, RequestAnswered)]
+    assert [(one.status, one.bucket) for one in answered] == [
+        (status, "things" if status == 200 else None) for _, _, status in asked
+    ]
+
+
+def test_who_is_cut_off_at_a_stop_gets_an_answer_of_ours() -> None:
+    """A request whose task is cancelled before its answer began."""
+    seen: list[Observation] = []
+    sent: list[Any] = []
+
+    async def handler(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001
+        await asyncio.sleep(60)
+
+    def answer(_: Any, error: Exception, request_id: str) -> Response:
+        return error_answer(error, request_id=request_id)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def ask() -> None:
+        answered = ErrorAnswers(handler, answer=answer, observe=seen.append)
+        app = Observed(answered, observe=seen.append)
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+        task = asyncio.create_task(app(scope, asyncio.Event().wait, send))  # type: ignore[arg-type]
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(ask())
+    start, body = sent
+    assert start["status"] == 503
+    assert dict(start["headers"])[b"retry-after"]
+    assert json.loads(body["body"])["errors"][0]["code"] == "storage_unavailable"
+    (line,) = (one for one in seen if isinstance(one, RequestAnswered))
+    assert (line.status, line.broken) == (503, False)
 
 
 def test_log_lines_are_json_with_a_level() -> None:

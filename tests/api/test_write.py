@@ -202,6 +202,21 @@ def test_patch_merges_and_delete_removes_by_id(
 
 
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+def test_bytes_that_are_no_text_name_no_record(
+    desk: Desk, writer: dict[str, str], method: str
+) -> None:
+    """Servers replace them by U+FFFD, which may be another record's id."""
+    sign = {"_id": "\ufffd", "aa": 1}
+    desk.client.post("/things", headers=writer, json=sign)
+    answer = desk.client.request(method, "/things/%FF", headers=writer, json={"aa": 2})
+    assert (answer.status_code, codes(answer)) == (404, ["not_found"])
+    assert stored(desk) == [sign]
+    patched = desk.client.patch("/things/%EF%BF%BD", headers=writer, json={"aa": 2})
+    assert patched.status_code == 200
+    assert stored(desk) == [sign | {"aa": 2}]
+
+
+@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
 def test_a_record_that_is_not_there_is_not_found(
     desk: Desk, writer: dict[str, str], method: str
 ) -> None:

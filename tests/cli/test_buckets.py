@@ -72,7 +72,10 @@ def test_a_bucket_lives_and_dies(server: Server) -> None:
     clear = [f"--no-{name.replace('_', '-')}" for name in CLEARED]
     assert _json(server, "bucket", "set", "life", *clear) == settings | CLEARED
 
-    assert server.run("bucket", "delete", "life", stdin="n\n").returncode == 1
+    for answer in ("n\n", ""):
+        refused = server.run("bucket", "delete", "life", stdin=answer)
+        assert refused.returncode == 1
+        assert "nothing was removed; --yes removes without asking" in refused.stderr
     assert server.run("bucket", "delete", "life", stdin="y\n").returncode == 0
     again = server.run("bucket", "delete", "life", "--yes")
     assert (again.returncode, again.stderr) == (1, "Error: there is no bucket 'life'\n")

@@ -21,7 +21,7 @@ import pytest
 
 from backdrop.client import Client
 from tests.cli.scripted import ScriptedServer, scripted_server
-from tests.live import BACKDROP, Server, call, clean_environment, run
+from tests.live import BACKDROP, Server, call, clean_environment, live_server, run
 from tests.sheets import MAKERS
 
 Make: TypeAlias = Callable[..., str]
@@ -124,6 +124,19 @@ def test_a_bad_batch_names_the_line_and_how_to_go_on(server: Server, make: Make)
     assert again.returncode == 0, again.stderr
     assert "6 records in" in again.stderr
     assert [one["_id"] for one in _records(server, "mended")][7:] == [f"m{n}" for n in range(4, 10)]
+
+
+def test_a_batch_that_is_too_large_is_told_with_the_remedy(tmp_path: Path) -> None:
+    env = {"BACKDROP_STORE": "memory:", "BACKDROP_MAX_RECORDS": "5"}
+    (tmp_path / "many.ndjson").write_text('{"n0":1}\n' * 8)
+    with live_server("serve", cwd=tmp_path, env=env) as server:
+        assert server.run("bucket", "create", "things", "--store", "memory:").returncode == 0
+        done = server.run("import", "things", "many.ndjson", "--store", "memory:")
+        assert done.returncode == 1
+        assert "more than 5 records (max_records)" in done.stderr
+        assert "(--batch 4)" in done.stderr
+        again = server.run("import", "things", "many.ndjson", "--batch", "4", "--store", "memory:")
+        assert again.returncode == 0, again.stderr
 
 
 def test_a_file_that_breaks_off_names_the_line(server: Server, make: Make) -> None:

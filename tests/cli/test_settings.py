@@ -152,3 +152,12 @@ def test_a_variable_that_is_no_setting_is_told_of(tmp_path: Path) -> None:
 def test_no_variable_that_is_read_is_told_of() -> None:
     read = [*map(variable, FIELDS), "BACKDROP_CONFIG", "BACKDROP_COPY_FROM", "BACKDROP_COPY_TO"]
     assert unknown_variables(clean_environment(**dict.fromkeys(read, "x"))) == []
+
+
+def test_only_a_variable_that_may_be_meant_is_named() -> None:
+    """A program beside it may have variables that begin so."""
+    given = {"BACKDROP_STOER": "x", "BACKDROP_CODE_SHA": "x"}
+    assert unknown_variables(given) == [
+        "BACKDROP_CODE_SHA is not a setting",
+        "BACKDROP_STOER is not a setting; the nearest is 'BACKDROP_STORE'",
+    ]

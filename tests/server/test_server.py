@@ -8,6 +8,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -153,6 +154,7 @@ def test_a_port_in_use_is_said(tmp_path: Path) -> None:
         (["write", "--store", "memory:"], "or MongoDB"),
         (["serve", "--workers", "2"], "2 workers can't share duckdb:backdrop.duckdb"),
         (["serve", "--store", "sqlite:x"], "no store 'sqlite'"),
+        (["serve", "--store", "duckdb:nowhere/x.duckdb"], "there is no folder nowhere"),
         (["serve", "--port", "x"], "--port must be a whole number from 0 to 65535, not 'x'"),
         (["serve", "--host", "192.0.2.1", "--port", "0"], "192.0.2.1"),
     ],
@@ -255,6 +257,51 @@ def test_an_application_that_does_not_start_is_an_error() -> None:
 
     with bind("127.0.0.1", 0) as bound, pytest.raises(CannotStart):
         run(app, bound, stop_seconds=1, on_ready=unexpected, on_stopping=unexpected)
+
+
+_WAITING = """
+import sys, threading
+from anyio.to_thread import run_sync
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from backdrop.server import bind, run
+
+over = threading.Event()
+
+async def wait(request):
+    print("asked", flush=True)
+    await run_sync(over.wait, 60)
+    return PlainTextResponse("ended", 503)
+
+bound = bind("127.0.0.1", 0)
+port = bound.getsockname()[1]
+run(
+    Starlette(routes=[Route("/", wait)]),
+    bound,
+    stop_seconds=0.2,
+    on_ready=lambda: print(port, flush=True),
+    on_stopping=lambda _: None,
+    on_cutting_off=over.set,
+)
+"""
+
+
+def test_who_waits_for_something_that_is_ended_at_a_stop_is_answered() -> None:
+    """Past the seconds that a stop gives, but before requests are cut off."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _WAITING], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert process.stdout.readline() == "asked\n"
+            process.send_signal(signal.SIGTERM)
+            answer = connection.recv(10_000)
+        assert process.wait(20) == 0
+    assert answer.startswith(b"HTTP/1.1 503"), answer
+    assert answer.endswith(b"ended")
 
 
 def test_a_request_for_no_path_has_an_answer_like_any_other(tmp_path: Path) -> None:

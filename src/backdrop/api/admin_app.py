@@ -18,6 +18,7 @@ from starlette.responses import Response
 from backdrop.api.auth import require_admin
 from backdrop.api.body import parse_settings, read_settings_body, unpack
 from backdrop.api.encode import json_answer
+from backdrop.api.middleware import trace
 from backdrop.api.routes import Resources, Site
 from backdrop.domain.audit import ADMIN, Act
 from backdrop.domain.bucket import Bucket, parse_bucket
@@ -321,14 +322,24 @@ async def _as_admin(request: Request, site: Site, work: Callable[[], T]) -> T:
         require_admin(request, site)
         return work()
 
-    return await run_sync(authorised)
+    done = await run_sync(authorised)
+    _tell_bucket(request)
+    return done
 
 
 async def _with_body(request: Request, site: Site, work: Callable[[Body], Response]) -> Response:
     """What `work` answers to the body's object, for the admin alone."""
     await run_sync(require_admin, request, site)
     body = await read_settings_body(request, site.limits)
-    return await run_sync(lambda: work(parse_settings(unpack(body, site.limits))))
+    answer = await run_sync(lambda: work(parse_settings(unpack(body, site.limits))))
+    _tell_bucket(request)
+    return answer
+
+
+def _tell_bucket(request: Request) -> None:
+    """In the log line: the path's bucket, which there is, or was until now."""
+    if "name" in request.path_params:
+        trace(request.scope).bucket = request.path_params["name"]
 
 
 def _problem(setting: str, message: str, code: str = "invalid_setting") -> Problem:

@@ -114,12 +114,16 @@ async def _read(request: Request, limits: Limits) -> bytes:
     length = request.headers.get("content-length", "")
     if length.isdecimal() and (len(length) > 18 or int(length) > most):
         raise _too_large(most, "as sent", "max_body")
-    parts, size = [], 0
-    async for part in arriving(request, limits):
-        size += len(part)
-        if size > most:
-            raise _too_large(most, "as sent", "max_body")
-        parts.append(part)
+    parts, size, begun = [], 0, anyio.current_time()
+    with anyio.CancelScope(deadline=_deadline(limits, begun, 0)) as scope:
+        async for part in request.stream():
+            size += len(part)
+            if size > most:
+                raise _too_large(most, "as sent", "max_body")
+            parts.append(part)
+            scope.deadline = _deadline(limits, begun, size)
+    if scope.cancelled_caught:
+        raise _too_slow(limits, size)
     return b"".join(parts)
 
 
@@ -127,21 +131,32 @@ async def arriving(request: Request, limits: Limits) -> AsyncGenerator[bytes, No
     """The parts of the body as they come. Raises ClientTooSlow past the limits on that."""
     parts, size, begun = request.stream(), 0, anyio.current_time()
     while True:
-        slowest = limits.body_grace + size / limits.bytes_a_second
-        deadline = begun + min(limits.body_seconds, slowest)
-        with anyio.CancelScope(deadline=deadline) as scope:
+        with anyio.CancelScope(deadline=_deadline(limits, begun, size)) as scope:
             part = await anext(parts, None)
         if scope.cancelled_caught:
-            if slowest < limits.body_seconds:
-                least = counted(limits.bytes_a_second, "byte")
-                limit = f"fewer than {least} a second came (min_body_rate)"
-            else:
-                limit = f"it took {counted(limits.body_seconds, 'second')} (max_body_seconds)"
-            raise ClientTooSlow(f"the body did not arrive in time: {limit}")
+            raise _too_slow(limits, size)
         if part is None:
             return
         size += len(part)
         yield part
+
+
+def _deadline(limits: Limits, begun: float, size: int) -> float:
+    """Until when more has to come, after so many bytes of a body that began at that time."""
+    return begun + min(limits.body_seconds, _slowest(limits, size))
+
+
+def _slowest(limits: Limits, size: int) -> float:
+    return limits.body_grace + size / limits.bytes_a_second
+
+
+def _too_slow(limits: Limits, size: int) -> ClientTooSlow:
+    if _slowest(limits, size) < limits.body_seconds:
+        least = counted(limits.bytes_a_second, "byte")
+        limit = f"fewer than {least} a second came (min_body_rate)"
+    else:
+        limit = f"it took {counted(limits.body_seconds, 'second')} (max_body_seconds)"
+    return ClientTooSlow(f"the body did not arrive in time: {limit}")
 
 
 def _too_large(most: int, how: str, setting: str) -> BodyTooLarge:

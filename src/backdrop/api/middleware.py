@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 import time
@@ -188,6 +189,11 @@ class ErrorAnswers:
             await self._app(scope, receive, send)
         except ClientDisconnect:
             return  # while it sent the body: nobody is left to be answered
+        except asyncio.CancelledError:  # the server stops, and does not wait for this any longer
+            if trace(scope).status is None:
+                answer = self._answer(scope, _STOPPING, trace(scope).request_id)
+                await answer(scope, receive, send)
+            raise
         except Exception as error:  # the last place that can answer
             request_id, begun = trace(scope).request_id, trace(scope).status is not None
             if isinstance(error, StorageUnavailable) and not begun:
@@ -198,6 +204,9 @@ class ErrorAnswers:
             if begun:
                 raise
             await self._answer(scope, error, request_id)(scope, receive, send)
+
+
+_STOPPING = StorageUnavailable("the server is stopping: ask again soon")
 
 
 class Unambiguous:

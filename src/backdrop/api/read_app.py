@@ -31,6 +31,7 @@ from backdrop.api.routes import BUCKET, Resources, Site
 from backdrop.api.status import get_buckets_status, get_status
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.protection import problems
+from backdrop.domain.words import counted
 from backdrop.errors import InvalidQuery, NotFound, TooManyRequests
 from backdrop.storage.port import BucketState, Reading
 
@@ -55,8 +56,8 @@ async def _perhaps_streamed(compute: Callable[[], Response], site: Site) -> Resp
         await streams.acquire_on_behalf_of(holder)
     if waiting.cancelled_caught:
         message = (
-            f"{limits.streams:,} clients take answers of many records here, and no more may "
-            "(max_streams)"
+            f"{counted(limits.streams, 'client takes', 'clients take')} answers of many records "
+            "here, and no more may (max_streams)"
         )
         raise TooManyRequests(message, code="too_many_queries", retry_after=10)
     free = partial(streams.release_on_behalf_of, holder)
@@ -76,8 +77,8 @@ def _refuse_past_the_queue(site: Site) -> None:
     running, most = site.readers.statistics(), site.limits.waiting_queries
     if running.borrowed_tokens >= running.total_tokens and running.tasks_waiting >= most:
         message = (
-            f"{site.limits.readers:,} queries run here (max_queries) and {most:,} wait "
-            "(max_waiting): no more may"
+            f"{counted(site.limits.readers, 'query runs', 'queries run')} here (max_queries) and "
+            f"{counted(most, 'waits', 'wait')} (max_waiting): no more may"
         )
         raise TooManyRequests(message, code="too_many_queries")
 

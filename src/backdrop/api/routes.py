@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
+from urllib.parse import unquote_to_bytes
 
 from anyio import CapacityLimiter
 from starlette.convertors import StringConvertor, register_url_convertor
@@ -128,8 +129,8 @@ class _Resource:
         self._allowed = sorted(self._handlers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"].endswith("\n"):  # which a pattern's end lets pass
-            raise NotFound(NOTHING_HERE)
+        if scope["path"].endswith("\n") or _stands_for_bytes(scope):
+            raise NotFound(NOTHING_HERE)  # a pattern's end lets a line break pass
         trace(scope).route = self._route
         handler = self._handlers.get(scope["method"])
         if handler is None:
@@ -143,6 +144,19 @@ class _Resource:
 
     async def _options(self, request: Request, site: Site) -> Response:  # noqa: ARG002
         return Response(status_code=204, headers={"Allow": ", ".join(self._allowed)})
+
+
+def _stands_for_bytes(scope: Scope) -> bool:
+    """Whether the path holds bytes that are not UTF-8, which the server has replaced: they name
+    nothing, not what the sign that replaces them does.
+    """
+    if "\ufffd" not in scope["path"]:
+        return False
+    try:
+        unquote_to_bytes(scope["raw_path"]).decode()
+    except UnicodeDecodeError:
+        return True
+    return False
 
 
 NOTHING_HERE = "there is nothing at this path; /_docs says what there is"

@@ -185,9 +185,16 @@ def delete(
     with connect(settings) as client:
         client.bucket(name)  # a wrong name is said before the question is asked
         if not yes:
-            typer.confirm(f"Remove the bucket {name} with all its records?", abort=True, err=True)
+            _confirm(f"Remove the bucket {name} with all its records?")
         client.delete_bucket(name)
     note.print(f"Removed the bucket {name}", markup=False)
+
+
+def _confirm(question: str) -> None:
+    try:
+        typer.confirm(question, abort=True, err=True)
+    except typer.Abort:
+        raise Stop("nothing was removed; --yes removes without asking") from None
 
 
 def _print(bucket: Mapping[str, Any], json: bool) -> None:

@@ -19,6 +19,7 @@ from backdrop.settings import FIELDS, Settings
 NAME = "backdrop"
 DEFAULT_BATCH = 10_000
 _MOST_PROBLEMS_SHOWN = 10
+_TOO_LARGE = ("batch_too_large", "body_too_large")
 _MENDED = "Once it is mended, go on"
 
 
@@ -96,7 +97,9 @@ class Place:
             given = f"from {token.place}" if token else "of this import"
             return f"the write token {given} was refused: {error}\n{self._stored_so_far()}"
         if not any("index" in one for one in error.errors):
-            return f"{self._batch_lines()}: {error}\n{self._stored_so_far()}"
+            is_too_large = any(one.get("code") in _TOO_LARGE for one in error.errors)
+            smaller = f" (--batch {max(1, len(self.batch) // 2)})" if is_too_large else ""
+            return f"{self._batch_lines()}: {error}{smaller}\n{self._stored_so_far()}"
         located = []
         for one in error.errors[:_MOST_PROBLEMS_SHOWN]:
             line = self.batch[one["index"]].line

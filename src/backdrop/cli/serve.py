@@ -115,6 +115,7 @@ def _serve(settings: Settings, apis: Apis) -> None:
                         stop_seconds=settings.stop_seconds,
                         header_seconds=settings.max_header_seconds,
                         on_ready=on_ready,
+                        on_cutting_off=storage.end_queries,
                         **more,
                     )
             except BackdropError as error:

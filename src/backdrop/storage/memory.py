@@ -368,6 +368,9 @@ class MemoryStorage:
     def load(self) -> Load:
         return Load()
 
+    def end_queries(self) -> None:
+        """None takes long."""
+
     def close(self) -> None:
         pass
 

@@ -77,6 +77,8 @@ def opener(
         return partial(MemoryStorage, most_fields=most_fields)
     path = duckdb_path(url)
     if path is not None:
+        if not path.parent.is_dir():
+            raise InvalidRequest(f"can't open {path}: there is no folder {path.parent}")
         from backdrop.storage.duckdb.engine import DuckDBStorage
         from backdrop.storage.duckdb.opening import Room
 

@@ -311,6 +311,9 @@ class Storage(Protocol):
     def load(self) -> Load:
         """What the store has to do, for those who watch over it."""
 
+    def end_queries(self) -> None:
+        """The server stops: end the queries that run, by StorageUnavailable, where that can be."""
+
     def close(self) -> None:
         """Finish what was accepted and let go of everything. Nothing may be called afterwards."""
 

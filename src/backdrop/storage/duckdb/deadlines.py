@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import duckdb
 
+from backdrop.errors import StorageUnavailable
 from backdrop.storage.port import query_too_slow
 
+_STOPPING = "the server is stopping: ask again soon"
 _AGAIN_AFTER = 0.05
 """Seconds after which one is interrupted again that goes on: it was between two statements."""
 
@@ -29,7 +31,7 @@ class Deadlines:
         self._changed = threading.Condition()
         self._watched: set[_Watched] = set()
         self._wakes = 0.0
-        self._closed = False
+        self._closed = self._stopping = False
         self._thread = threading.Thread(target=self._run, name="backdrop-deadlines", daemon=True)
         self._thread.start()
 
@@ -37,25 +39,35 @@ class Deadlines:
     def within(self, seconds: float | None, cursor: duckdb.DuckDBPyConnection) -> Iterator[None]:
         """What the cursor does in the context is interrupted after so many seconds.
 
-        Raises QueryTooSlow then. None is for no bound.
+        Raises QueryTooSlow then, or StorageUnavailable where all are ended. None is for no bound.
         """
-        if seconds is None:
-            yield
-            return
-        watched = _Watched(cursor, time.monotonic() + seconds)
+        bound = math.inf if seconds is None else time.monotonic() + seconds
+        watched = _Watched(cursor, bound)
         with self._changed:
+            if self._stopping:
+                raise StorageUnavailable(_STOPPING)
             self._watched.add(watched)
             if watched.until < self._wakes:
                 self._changed.notify()
         try:
             yield
         except duckdb.InterruptException:
-            if not watched.is_over:
+            if self._stopping:
+                raise StorageUnavailable(_STOPPING) from None
+            if seconds is None or not watched.is_over:
                 raise
             raise query_too_slow(seconds) from None
         finally:
             with self._changed:  # from here on the cursor is not interrupted any more
                 self._watched.discard(watched)
+
+    def end_all(self) -> None:
+        """Interrupt all that run now, and let none begin."""
+        with self._changed:
+            self._stopping = True
+            for one in self._watched:
+                one.until = 0.0
+            self._changed.notify()
 
     def close(self) -> None:
         with self._changed:

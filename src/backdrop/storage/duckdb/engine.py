@@ -373,6 +373,9 @@ class DuckDBStorage:
         finally:
             self._one_snapshot.release()
 
+    def end_queries(self) -> None:
+        self._deadlines.end_all()
+
     def close(self) -> None:
         self._writer.close()
         self._deadlines.close()

@@ -350,6 +350,9 @@ class MongoDBStorage:
     def load(self) -> Load:
         return Load()
 
+    def end_queries(self) -> None:
+        """Each has its bound in the database, which ends it."""
+
     def close(self) -> None:
         self.connection.close()
 
