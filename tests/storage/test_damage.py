@@ -250,6 +250,18 @@ def test_damage_is_repaired_whenever_it_shows(large_and_small: Files, in_memory:
     assert len([one for one in found if 0 < one.lost_records < 300_000]) > 2
 
 
+def test_what_is_not_known_is_not_counted(large_and_small: Files, in_memory: Path) -> None:
+    """Of a file that came alone, whose WAL may have held more: but that something is lost is."""
+    path = put(in_memory / "open", large_and_small)
+    with closing(opened(path)):
+        alone = without(files(path), ".wal", ".commits")
+    found = list(repairs(alone, in_memory))
+    assert not any(one.is_counted for one in found)
+    buckets = [bucket for one in found for bucket in one.buckets]
+    assert {(one.acknowledged, one.lost) for one in buckets} == {(None, None)}
+    assert ["some of the bucket large"] in [one.lost for one in found]
+
+
 def repairs(store: Files, folder: Path) -> Iterator[Repair]:
     """What the repair says where a block is damaged, of each of which anything can be read."""
     for block in blocks(store):
