@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
 
+import duckdb
 import httpx2
 import pytest
 
@@ -270,6 +271,31 @@ def wait_for(folder: Path, pattern: str) -> None:
     while not list(folder.glob(pattern)):
         assert time.monotonic() < until
         time.sleep(0.001)
+
+
+def test_what_is_no_backup_is_called_so(tmp_path: Path) -> None:
+    """By its own name, whatever it is: no file of DuckDB's, one of something else, a store."""
+    (tmp_path / "junk").write_bytes(b"hello" * 10_000)
+    (tmp_path / "empty").touch()
+    with closing(duckdb.connect(str(tmp_path / "other.duckdb"))) as connection:
+        connection.execute("CREATE TABLE things (aa INTEGER)")
+    fill(tmp_path / "store.duckdb")
+    for name in ("junk", "empty", "other.duckdb", "store.duckdb"):
+        done = run("restore", name, "--store", "duckdb:new.duckdb", cwd=tmp_path)
+        assert (done.returncode, "restoring" in done.stderr) == (1, False), done.stderr
+        assert f"Error: {name} is no backup: " in done.stderr
+    assert list(tmp_path.glob("new.duckdb*")) == []
+
+
+def test_a_backup_that_was_cut_short_is_called_by_its_name(tmp_path: Path) -> None:
+    """Not by that of the part of a store which it was to become."""
+    fill(tmp_path / "store.duckdb")
+    offline = ("--store", "duckdb:store.duckdb", "--url", "http://127.0.0.1:9")
+    assert run("backup", "one.backup", *offline, cwd=tmp_path).returncode == 0
+    (tmp_path / "cut").write_bytes((tmp_path / "one.backup").read_bytes()[:20_000])
+    done = run("restore", "cut", "--store", "duckdb:new.duckdb", cwd=tmp_path)
+    assert (done.returncode, "restoring" in done.stderr) == (1, False), done.stderr
+    assert "Error: cut can't be read as a backup: " in done.stderr
 
 
 @pytest.mark.parametrize("url", ["memory:", "mongodb://127.0.0.1:9/none"])

@@ -139,9 +139,10 @@ def _verified(part: Path, file: Path) -> Backup:
         with _progress(records_in(part)) as told:
             return verify_backup(part, told)
     except BadBackup as error:
-        raise Stop(str(error).replace(str(part), str(file))) from None
-    except BackdropError as error:
-        raise Stop(f"{file} can't be read as a backup: {error}") from None
+        said = str(error)  # which may quote DuckDB, with the whole path
+        for name in (part.resolve(), part.absolute(), part):
+            said = said.replace(str(name), str(file))
+        raise Stop(said) from None
 
 
 @contextmanager
