@@ -20,7 +20,7 @@ from backdrop.storage.duckdb.audit import AUDIT_TABLE, insert_acts
 from backdrop.storage.duckdb.catalogue import Table, quoted
 from backdrop.storage.duckdb.disk import unavailable
 from backdrop.storage.duckdb.inserts import Inserts
-from backdrop.storage.duckdb.opening import CONFIG, wording
+from backdrop.storage.duckdb.opening import CONFIG, says_damaged, wording
 from backdrop.storage.duckdb.pages import copy_rows, pages, run
 from backdrop.storage.duckdb.sql import select_stored
 from backdrop.storage.duckdb.state import read_state
@@ -34,7 +34,11 @@ _ROWS_AT_ONCE = 10_000
 
 
 class FileSnapshot:
-    """What the connection's transaction sees. It keeps `backdrop.storage.port.Snapshot`."""
+    """What the connection's transaction sees. It keeps `backdrop.storage.port.Snapshot`.
+
+    But where what it reads is damaged, that is DuckDB's error: whoever has opened the file knows
+    whether it is a store's, which can be repaired.
+    """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         with _driver_errors():
@@ -109,7 +113,7 @@ def opened_backup(path: Path) -> Iterator[FileSnapshot]:
     """What a backup's file holds. Raises InvalidRequest where it is none, and StorageUnavailable
     where it can't be read.
     """
-    with _driver_errors(), closing(_connection(path)) as connection:
+    with _driver_errors(damage_too=True), closing(_connection(path)) as connection:
         tables = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
         if (_NOTE,) not in tables:
             raise InvalidRequest("`backdrop backup` makes them")
@@ -132,7 +136,10 @@ def make_store_of(path: Path, act: Act) -> None:
     """
     now = datetime.now(UTC)
     number = int(now.timestamp() * 1_000_000)
-    with _driver_errors(), closing(duckdb.connect(str(path), config=CONFIG)) as connection:
+    with (
+        _driver_errors(damage_too=True),
+        closing(duckdb.connect(str(path), config=CONFIG)) as connection,
+    ):
         connection.execute(f"DROP TABLE {_NOTE}")
         connection.execute("UPDATE store SET version_floor = greatest(version_floor, $1)", [number])
         connection.execute(AUDIT_TABLE)
@@ -144,10 +151,13 @@ def make_store_of(path: Path, act: Act) -> None:
 
 
 @contextmanager
-def _driver_errors() -> Iterator[None]:
+def _driver_errors(*, damage_too: bool = False) -> Iterator[None]:
+    """DuckDB's errors with its reasons, as StorageUnavailable."""
     try:
         yield
     except duckdb.Error as error:
+        if says_damaged(error) and not damage_too:
+            raise
         known = unavailable(error)
         reason = str(error).splitlines()[0]
         raise type(known)(reason, code=known.problems[0].code) from error
