@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -76,17 +77,9 @@ def chunks(file: IO[bytes]) -> Iterator[bytes]:
 
 def verify_backup(path: Path, progress: Progress) -> Backup:
     """Read the whole file, and return what it holds. Raises BadBackup where that differs."""
-    try:
-        with opened_backup(path) as snapshot:
-            note = snapshot.note()
-            if note is None:
-                raise BadBackup(f"{path} is no backup: `backdrop backup` makes them")
-            told = msgspec.json.decode(note, type=Backup)
-            found = _held(snapshot, told.made_at, progress)
-    except (BackdropError, msgspec.DecodeError) as error:
-        if isinstance(error, BadBackup):
-            raise
-        raise BadBackup(f"{path} can't be read as a backup: {error}") from error
+    with _opened(path) as snapshot:
+        told = msgspec.json.decode(snapshot.note(), type=Backup)
+        found = _held(snapshot, told.made_at, progress)
     difference = told.difference(found)
     if difference is not None:
         raise BadBackup(f"{path} is not what it was when it was made: {difference} differs")
@@ -94,9 +87,20 @@ def verify_backup(path: Path, progress: Progress) -> Backup:
 
 
 def records_in(path: Path) -> int:
-    """How many records the file says that it holds."""
-    with opened_backup(path) as snapshot:
+    """How many records the file says that it holds. Raises BadBackup where it says nothing."""
+    with _opened(path) as snapshot:
         return sum(snapshot.state(bucket.name).records for bucket in snapshot.buckets())
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Snapshot]:
+    try:
+        with opened_backup(path) as snapshot:
+            yield snapshot
+    except InvalidRequest as error:
+        raise BadBackup(f"{path} is no backup: {error}") from error
+    except (BackdropError, msgspec.DecodeError) as error:
+        raise BadBackup(f"{path} can't be read as a backup: {error}") from error
 
 
 def _held(snapshot: Snapshot, made_at: datetime, progress: Progress) -> Backup:

@@ -309,12 +309,16 @@ def test_a_store_that_fails_before_the_first_byte_is_unavailable(desk: Desk, fai
 
 
 def test_a_store_that_fails_later_breaks_the_answer_off(desk: Desk) -> None:
-    """Half an answer must not look like a whole one: the error goes on to the server."""
+    """Half an answer must not look like a whole one: the error goes on to the server.
+
+    It is the store's, as before the first byte, and no fault of the program.
+    """
     storage = paged(desk, 50, fails_at=5)
     with pytest.raises(StorageUnavailable):
         desk.clients(storage=storage).get("/things")
     assert storage.open == 0
-    assert any(isinstance(one, ServerFault) for one in desk.seen)
+    assert [one.reason for one in desk.seen if isinstance(one, StoreAway)] == ["the store is gone"]
+    assert not any(isinstance(one, ServerFault) for one in desk.seen)
 
 
 async def _taken_until_gone(storage: Paged, takes: int) -> list[Message]:

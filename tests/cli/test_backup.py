@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
 
+import duckdb
 import httpx2
 import pytest
 
@@ -19,11 +20,13 @@ from backdrop.domain.audit import Act
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.entry import Entry
 from backdrop.domain.times import format_instant
+from backdrop.errors import StorageUnavailable
 from backdrop.storage.duckdb.engine import DuckDBStorage
 from backdrop.storage.open import open_storage
 from backdrop.storage.port import Storage
 from tests.live import BACKDROP, Server, live_server, run
 from tests.storage.contract import kept, token
+from tests.storage.damage import blocks, files, put
 from tests.storage.exact import batch, exact, stored
 from tests.strategies import LONG
 
@@ -270,6 +273,67 @@ def wait_for(folder: Path, pattern: str) -> None:
     while not list(folder.glob(pattern)):
         assert time.monotonic() < until
         time.sleep(0.001)
+
+
+def test_a_damaged_store_is_named_with_its_repair(tmp_path: Path) -> None:
+    """By the command itself and by the server's; no backup is made of half of it."""
+    with closing(DuckDBStorage(tmp_path / "made.duckdb")) as storage:
+        storage.put_bucket(Bucket(name="things"))
+        rows = [{"_id": f"{number}", "aa": number / 7} for number in range(40_000)]
+        storage.save("things", batch(*rows))
+    whole = files(tmp_path / "made.duckdb")
+    path = next(
+        path
+        for number, block in enumerate(blocks(whole))
+        if opens_and_breaks(path := put(tmp_path / f"{number}", block))
+    )
+    alone = ("--store", f"duckdb:{path.name}", "--url", "http://127.0.0.1:9")
+    done = run("backup", "one.backup", *alone, cwd=path.parent)
+    assert (done.returncode, "`backdrop repair`" in done.stderr) == (1, True), done.stderr
+    assert f"Error: {path.name}: the store's file is damaged" in done.stderr
+    with live_server("serve", "--store", f"duckdb:{path.name}", cwd=path.parent) as server:
+        done = server.run("backup", "one.backup")
+    assert (done.returncode, "`backdrop repair`" in done.stderr) == (1, True), done.stderr
+    assert list(path.parent.glob("*.backup*")) == []
+
+
+def opens_and_breaks(path: Path) -> bool:
+    """Whether the store can be opened, and its records can't be read."""
+    try:
+        storage = DuckDBStorage(path)
+    except StorageUnavailable:
+        return False
+    with closing(storage):
+        try:
+            stored(storage, "things")
+        except StorageUnavailable:
+            return True
+    return False
+
+
+def test_what_is_no_backup_is_called_so(tmp_path: Path) -> None:
+    """By its own name, whatever it is: no file of DuckDB's, one of something else, a store."""
+    (tmp_path / "junk").write_bytes(b"hello" * 10_000)
+    (tmp_path / "empty").touch()
+    with closing(duckdb.connect(str(tmp_path / "other.duckdb"))) as connection:
+        connection.execute("CREATE TABLE things (aa INTEGER)")
+    fill(tmp_path / "store.duckdb")
+    for name in ("junk", "empty", "other.duckdb", "store.duckdb"):
+        done = run("restore", name, "--store", "duckdb:new.duckdb", cwd=tmp_path)
+        assert (done.returncode, "restoring" in done.stderr) == (1, False), done.stderr
+        assert f"Error: {name} is no backup: " in done.stderr
+    assert list(tmp_path.glob("new.duckdb*")) == []
+
+
+def test_a_backup_that_was_cut_short_is_called_by_its_name(tmp_path: Path) -> None:
+    """Not by that of the part of a store which it was to become."""
+    fill(tmp_path / "store.duckdb")
+    offline = ("--store", "duckdb:store.duckdb", "--url", "http://127.0.0.1:9")
+    assert run("backup", "one.backup", *offline, cwd=tmp_path).returncode == 0
+    (tmp_path / "cut").write_bytes((tmp_path / "one.backup").read_bytes()[:20_000])
+    done = run("restore", "cut", "--store", "duckdb:new.duckdb", cwd=tmp_path)
+    assert (done.returncode, "restoring" in done.stderr) == (1, False), done.stderr
+    assert "Error: cut can't be read as a backup: " in done.stderr
 
 
 @pytest.mark.parametrize("url", ["memory:", "mongodb://127.0.0.1:9/none"])

@@ -123,3 +123,4 @@ def test_a_copy_of_a_store_that_was_open(path: Path) -> None:
     done = run("repair", f"duckdb:{alone}", cwd=alone.parent)
     assert done.returncode == 3, done.stderr
     assert "how many acknowledged records are lost is not known" in done.stderr
+    assert re.search(r"^things +not known +[\d,]+ +not known$", done.stdout, re.MULTILINE)

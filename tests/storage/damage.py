@@ -125,6 +125,14 @@ HARMS: Mapping[str, Harm] = {
 }
 
 
+def blocks(store: Files) -> Iterator[Files]:
+    """The store with one of its blocks damaged, each in turn."""
+    for first in range(HEADER_BYTES, len(store[""]), 262_144):
+        damaged = bytearray(store[""])
+        damaged[first + 1_000] ^= 1
+        yield store | {"": bytes(damaged)}
+
+
 @dataclass
 class Outcomes:
     """How often each thing came of it. `wrong` names the places of what must not be."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,12 +18,14 @@ from backdrop.domain.bucket import Bucket
 from backdrop.errors import StorageUnavailable
 from backdrop.storage.duckdb.engine import DuckDBStorage
 from backdrop.storage.duckdb.repair import repair
+from backdrop.storage.repaired import BeyondRepair, Repair
 from tests.storage.damage import (
     HARMS,
     HEADER_BYTES,
     NAME,
     Files,
     Killed,
+    blocks,
     contents,
     damage_all,
     files,
@@ -211,18 +213,23 @@ def test_a_damaged_header_is_put_back(store: Killed, tmp_path: Path) -> None:
             assert contents(storage) == store.whole
 
 
-def test_of_a_damaged_bucket_the_rest_is_saved(tmp_path: Path) -> None:
-    """The other buckets answer all the while; the repair says how many records of it are lost."""
-    path = tmp_path / NAME
+@pytest.fixture(scope="module")
+def large_and_small(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """A store of two buckets, closed: nothing of it is in a WAL."""
+    path = tmp_path_factory.mktemp("large") / NAME
     with closing(opened(path)) as storage:
         for name, size in (("large", 300_000), ("small", 1_000)):
             storage.put_bucket(Bucket(name=name))
             rows = [{"_id": f"{name}-{number}", "number": number} for number in range(size)]
             storage.save(name, batch(*rows))
-    whole = files(path)
+    return files(path)
+
+
+def test_of_a_damaged_bucket_the_rest_is_saved(large_and_small: Files, tmp_path: Path) -> None:
+    """The other buckets answer all the while; the repair says how many records of it are lost."""
     damaged = next(
         path
-        for number, block in enumerate(blocks(whole))
+        for number, block in enumerate(blocks(large_and_small))
         if large_alone(path := put(tmp_path / f"{number}", block))
     )
     done = repair(damaged)
@@ -236,12 +243,35 @@ def test_of_a_damaged_bucket_the_rest_is_saved(tmp_path: Path) -> None:
     assert any("the damaged one is store.duckdb.damaged" in line for line in done.done)
 
 
-def blocks(store: Files) -> Iterator[Files]:
-    """The store with one of its blocks damaged, each in turn."""
-    for first in range(HEADER_BYTES, len(store[""]), 262_144):
-        damaged = bytearray(store[""])
-        damaged[first + 1_000] ^= 1
-        yield store | {"": bytes(damaged)}
+def test_damage_is_repaired_whenever_it_shows(large_and_small: Files, in_memory: Path) -> None:
+    """DuckDB meets it with the first rows that it reads of a table, or with later ones."""
+    found = list(repairs(large_and_small, in_memory))
+    assert all(one.is_counted for one in found)
+    assert len([one for one in found if 0 < one.lost_records < 300_000]) > 2
+
+
+def test_what_is_not_known_is_not_counted(large_and_small: Files, in_memory: Path) -> None:
+    """Of a file that came alone, whose WAL may have held more: but that something is lost is."""
+    path = put(in_memory / "open", large_and_small)
+    with closing(opened(path)):
+        alone = without(files(path), ".wal", ".commits")
+    found = list(repairs(alone, in_memory))
+    assert not any(one.is_counted for one in found)
+    buckets = [bucket for one in found for bucket in one.buckets]
+    assert {(one.acknowledged, one.lost) for one in buckets} == {(None, None)}
+    assert ["some of the bucket large"] in [one.lost for one in found]
+
+
+def repairs(store: Files, folder: Path) -> Iterator[Repair]:
+    """What the repair says where a block is damaged, of each of which anything can be read."""
+    for block in blocks(store):
+        path = put(folder / "damaged", block)
+        with suppress(BeyondRepair):
+            found = repair(path)
+            with closing(opened(path)) as storage:
+                there = {one.name: storage.state(one.name).records for one in storage.buckets()}
+            assert {one.name: one.records for one in found.buckets} == there
+            yield found
 
 
 def large_alone(path: Path) -> bool:

@@ -196,7 +196,7 @@ class ErrorAnswers:
             raise
         except Exception as error:  # the last place that can answer
             request_id, begun = trace(scope).request_id, trace(scope).status is not None
-            if isinstance(error, StorageUnavailable) and not begun:
+            if isinstance(error, StorageUnavailable):
                 reason = str(error.__cause__ or error)[:_MOST_OF_A_REASON]
                 self._observe(StoreAway(request_id=request_id, reason=reason))
             elif not isinstance(error, _NOBODYS_FAULT) and (begun or status_of(error) >= 500):

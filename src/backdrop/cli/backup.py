@@ -21,7 +21,7 @@ from backdrop.cli.output import Stop, as_table, note
 from backdrop.cli.progress import reporting
 from backdrop.domain.audit import HOST, Act
 from backdrop.domain.times import format_instant
-from backdrop.errors import BackdropError
+from backdrop.errors import BackdropError, StorageUnavailable
 from backdrop.refusals import NoAnswer
 from backdrop.settings import Settings
 from backdrop.storage.open import duckdb_path, make_store_of, open_storage
@@ -116,7 +116,10 @@ def _a_backup(settings: Settings) -> Iterator[Bytes]:
     with closing(open_storage(settings.store)) as storage:
         assert isinstance(storage, HasSnapshots)  # noqa: S101  as every one with a path is
         with _progress(sum(storage.state(one.name).records for one in storage.buckets())) as told:
-            source, size = backup_file(storage, told)
+            try:
+                source, size = backup_file(storage, told)
+            except StorageUnavailable as error:
+                raise Stop(f"{path}: {error}") from None
         with source:
             yield size, chunks(source)
 
@@ -139,9 +142,10 @@ def _verified(part: Path, file: Path) -> Backup:
         with _progress(records_in(part)) as told:
             return verify_backup(part, told)
     except BadBackup as error:
-        raise Stop(str(error).replace(str(part), str(file))) from None
-    except BackdropError as error:
-        raise Stop(f"{file} can't be read as a backup: {error}") from None
+        said = str(error)  # which may quote DuckDB, with the whole path
+        for name in (part.resolve(), part.absolute(), part):
+            said = said.replace(str(name), str(file))
+        raise Stop(said) from None
 
 
 @contextmanager

@@ -94,7 +94,9 @@ def opener(
 
 
 def opened_backup(path: Path) -> AbstractContextManager[Snapshot]:
-    """What a backup's file holds. Raises StorageUnavailable where it can't be read."""
+    """What a backup's file holds. Raises InvalidRequest where it is none, and StorageUnavailable
+    where it can't be read.
+    """
     from backdrop.storage.duckdb import snapshot
 
     return snapshot.opened_backup(path)

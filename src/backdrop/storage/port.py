@@ -342,8 +342,8 @@ class Snapshot(Protocol):
     def write(self, path: Path, note: bytes) -> None:
         """Make a new file that holds all of it, and the note; durable once the file is synced."""
 
-    def note(self) -> bytes | None:
-        """What the file was made with; None where it is no such file."""
+    def note(self) -> bytes:
+        """What the file was made with: it is one that `write` has made."""
 
 
 @runtime_checkable

@@ -20,9 +20,11 @@ class Saved:
     records: int | None
 
     @property
-    def lost(self) -> int:
+    def lost(self) -> int | None:
         """How many of those that were acknowledged are not there, at least."""
-        return max(0, (self.acknowledged or 0) - (self.records or 0))
+        if self.acknowledged is None:
+            return None
+        return max(0, self.acknowledged - (self.records or 0))
 
 
 @dataclass(slots=True)
@@ -39,7 +41,7 @@ class Repair:
 
     @property
     def lost_records(self) -> int:
-        return sum(one.lost for one in self.buckets)
+        return sum(one.lost or 0 for one in self.buckets)
 
 
 class BeyondRepair(StorageUnavailable):

@@ -36,9 +36,15 @@ def pages(
 
 
 def batches(connection: duckdb.DuckDBPyConnection, select: str) -> Iterator[pa.RecordBatch]:
-    """The rows of the statement, a hundred thousand at a time."""
-    reader: pa.RecordBatchReader = connection.sql(select).to_arrow_reader(100_000)
-    yield from reader
+    """The rows of the statement, a hundred thousand at a time. Raises duckdb.Error.
+
+    Of what DuckDB meets once they are being read, Arrow has the words, in an error of its own.
+    """
+    try:
+        reader: pa.RecordBatchReader = connection.sql(select).to_arrow_reader(100_000)
+        yield from reader
+    except (OSError, pa.ArrowException) as error:
+        raise duckdb.Error(str(error)) from error
 
 
 def copy_rows(

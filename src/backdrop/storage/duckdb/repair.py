@@ -69,8 +69,12 @@ def repair(path: Path) -> Repair:
             _correct(connection, counts)
         file.lock()
         _begin_commit_log(path, found)
-    if known is None:
-        had = {name: records[name][1] for name in records}
+    if not found.is_counted:
+        found.lost += [
+            f"some of the bucket {name}" for name, (table, _) in records.items() if table in broken
+        ]
+    elif known is None:
+        had = {name: count for name, (_, count) in records.items()}
     found.buckets = [
         Saved(name, had.get(name), counts.get(name)) for name in sorted({*had, *counts})
     ]

@@ -15,11 +15,12 @@ import msgspec
 from backdrop.domain.audit import Act
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.token import Token
+from backdrop.errors import InvalidRequest
 from backdrop.storage.duckdb.audit import AUDIT_TABLE, insert_acts
 from backdrop.storage.duckdb.catalogue import Table, quoted
 from backdrop.storage.duckdb.disk import unavailable
 from backdrop.storage.duckdb.inserts import Inserts
-from backdrop.storage.duckdb.opening import CONFIG
+from backdrop.storage.duckdb.opening import CONFIG, says_damaged, wording
 from backdrop.storage.duckdb.pages import copy_rows, pages, run
 from backdrop.storage.duckdb.sql import select_stored
 from backdrop.storage.duckdb.state import read_state
@@ -33,7 +34,11 @@ _ROWS_AT_ONCE = 10_000
 
 
 class FileSnapshot:
-    """What the connection's transaction sees. It keeps `backdrop.storage.port.Snapshot`."""
+    """What the connection's transaction sees. It keeps `backdrop.storage.port.Snapshot`.
+
+    But where what it reads is damaged, that is DuckDB's error: whoever has opened the file knows
+    whether it is a store's, which can be repaired.
+    """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         with _driver_errors():
@@ -78,11 +83,8 @@ class FileSnapshot:
             new.commit()
             new.execute("CHECKPOINT")
 
-    def note(self) -> bytes | None:
+    def note(self) -> bytes:
         with _driver_errors():
-            tables = "SELECT table_name FROM duckdb_tables() WHERE table_name = $1"
-            if not self._connection.execute(tables, [_NOTE]).fetchall():
-                return None
             (note,) = self._connection.execute(f"SELECT note FROM {_NOTE}").fetchall()[0]
         return bytes(note)
 
@@ -108,11 +110,23 @@ class FileSnapshot:
 
 @contextmanager
 def opened_backup(path: Path) -> Iterator[FileSnapshot]:
-    """What a backup's file holds. Raises StorageUnavailable where it can't be read."""
-    with _driver_errors():
-        connection = duckdb.connect(str(path), read_only=True, config=CONFIG)
-    with closing(connection):
+    """What a backup's file holds. Raises InvalidRequest where it is none, and StorageUnavailable
+    where it can't be read.
+    """
+    with _driver_errors(damage_too=True), closing(_connection(path)) as connection:
+        tables = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+        if (_NOTE,) not in tables:
+            raise InvalidRequest("`backdrop backup` makes them")
         yield FileSnapshot(connection)
+
+
+def _connection(path: Path) -> duckdb.DuckDBPyConnection:
+    try:
+        return duckdb.connect(str(path), read_only=True, config=CONFIG)
+    except duckdb.Error as error:
+        if "not a valid DuckDB database file" not in wording(error):
+            raise
+        raise InvalidRequest("it does not begin as a DuckDB file does") from error
 
 
 def make_store_of(path: Path, act: Act) -> None:
@@ -122,7 +136,10 @@ def make_store_of(path: Path, act: Act) -> None:
     """
     now = datetime.now(UTC)
     number = int(now.timestamp() * 1_000_000)
-    with _driver_errors(), closing(duckdb.connect(str(path), config=CONFIG)) as connection:
+    with (
+        _driver_errors(damage_too=True),
+        closing(duckdb.connect(str(path), config=CONFIG)) as connection,
+    ):
         connection.execute(f"DROP TABLE {_NOTE}")
         connection.execute("UPDATE store SET version_floor = greatest(version_floor, $1)", [number])
         connection.execute(AUDIT_TABLE)
@@ -134,10 +151,13 @@ def make_store_of(path: Path, act: Act) -> None:
 
 
 @contextmanager
-def _driver_errors() -> Iterator[None]:
+def _driver_errors(*, damage_too: bool = False) -> Iterator[None]:
+    """DuckDB's errors with its reasons, as StorageUnavailable."""
     try:
         yield
     except duckdb.Error as error:
+        if says_damaged(error) and not damage_too:
+            raise
         known = unavailable(error)
         reason = str(error).splitlines()[0]
         raise type(known)(reason, code=known.problems[0].code) from error
