@@ -287,7 +287,7 @@ def test_who_is_cut_off_at_a_stop_gets_an_answer_of_ours() -> None:
 
     async def ask() -> None:
         answered = ErrorAnswers(handler, answer=answer, observe=seen.append)
-        app = Observed(answered, observe=seen.append)
+        app = Observed(answered, observe=seen.append, is_open=lambda _: False)
         scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
         task = asyncio.create_task(app(scope, asyncio.Event().wait, send))  # type: ignore[arg-type]
         await asyncio.sleep(0.05)

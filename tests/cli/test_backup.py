@@ -292,7 +292,7 @@ def test_a_damaged_store_is_named_with_its_repair(tmp_path: Path) -> None:
     assert (done.returncode, "`backdrop repair`" in done.stderr) == (1, True), done.stderr
     assert f"Error: {path.name}: the store's file is damaged" in done.stderr
     with live_server("serve", "--store", f"duckdb:{path.name}", cwd=path.parent) as server:
-        done = server.run("backup", "one.backup")
+        done = server.run("backup", "one.backup", "--store", f"duckdb:{path.name}")
     assert (done.returncode, "`backdrop repair`" in done.stderr) == (1, True), done.stderr
     assert list(path.parent.glob("*.backup*")) == []
 
