@@ -178,7 +178,8 @@ def test_queries_past_the_queue_are_refused(waiting: int) -> None:
                 refused = await client.get("/things?group_by=zz")
                 assert (refused.status_code, codes(refused)) == (429, ["too_many_queries"])
                 assert refused.headers["Retry-After"] == "1"
-                message = f"1 queries run here (max_queries) and {waiting} wait (max_waiting)"
+                wait = "1 waits" if waiting == 1 else f"{waiting} wait"
+                message = f"1 query runs here (max_queries) and {wait} (max_waiting)"
                 assert message in refused.json()["message"]
                 assert (await client.get("/_status")).status_code == 200
                 storage.let_go.set()
