@@ -6,7 +6,7 @@ import base64
 import dataclasses
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ from backdrop.domain.audit import Act, Action
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.once import AlreadyDone, Once
 from backdrop.domain.record import parse_patch, parse_records
-from backdrop.domain.table import RawRows, joined
+from backdrop.domain.table import RawRows, Records, joined
 from backdrop.errors import KeyReused
 from backdrop.schema import schema_check
 from backdrop.storage.port import Storage, done_at_once
@@ -59,13 +59,7 @@ def ingest(
     Raises InvalidRecords, with every row's problems, KeyReused or StorageUnavailable; then nothing
     is stored. An empty batch is no write, unless `replace`: nothing is kept of it.
     """
-    records = parse_records(
-        raw_rows,
-        bucket,
-        new_ids=_new_ids(),
-        schema_check=schema_check(bucket),
-        most_fields=storage.most_fields,
-    )
+    records = _check_of(storage, bucket)(raw_rows, bucket)
     once = _with_records(once, records.received)
     action: Action = "records_replaced" if replace else "records_stored"
     act = _act(by, action, bucket, records.received)
@@ -85,7 +79,7 @@ def ingest_soon(
     """Check all the rows as `ingest` does, and begin to store them: the receipt is good once the
     future has ended well. For few rows, and a store that does not wait, on an event loop.
     """
-    records = parse_records(raw_rows, bucket, new_ids=_new_ids(), schema_check=schema_check(bucket))
+    records = _check_of(storage, bucket)(raw_rows, bucket)
     act = _act(by, "records_stored", bucket, records.received)
     if not len(records):
         return Receipt(0), done_at_once(lambda: None)
@@ -99,12 +93,7 @@ def ingest_parts(
 
     What is large is never held as rows, and no other request waits for a check of all of it.
     """
-    check = partial(
-        parse_records,
-        new_ids=_new_ids(),
-        schema_check=schema_check(bucket),
-        most_fields=storage.most_fields,
-    )
+    check = _check_of(storage, bucket)
     checked = [check(rows, bucket) for rows in parts if rows]
     if not checked:
         return Receipt(0)
@@ -138,6 +127,16 @@ def ingest_patch(
     except AlreadyDone as done:
         return _replayed(done.once, once)
     return Receipt(1)
+
+
+def _check_of(storage: Storage, bucket: Bucket) -> Callable[[RawRows, Bucket], Records]:
+    """What checks raw rows by the bucket's schema and the store's bound, and makes their ids."""
+    return partial(
+        parse_records,
+        new_ids=_new_ids(),
+        schema_check=schema_check(bucket),
+        most_fields=storage.most_fields,
+    )
 
 
 def _act(
