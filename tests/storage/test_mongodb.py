@@ -21,7 +21,7 @@ from pymongo.errors import PyMongoError
 
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.once import AlreadyDone
-from backdrop.domain.period import FIRST_INSTANT
+from backdrop.domain.period import FIRST_INSTANT, Period
 from backdrop.domain.query import Collect, Equals, Query
 from backdrop.domain.table import Records
 from backdrop.domain.token import hash_token
@@ -461,6 +461,27 @@ def one_collection(database: Database[dict[str, Any]], puts: bool) -> str:
     (bucket,) = database["buckets"].find({"_id": "things"})
     assert puts is (bucket["collection"] == "records_new")
     return str(bucket["collection"])
+
+
+@pytest.mark.parametrize("apart", [timedelta(milliseconds=1), timedelta(microseconds=1)])
+@pytest.mark.parametrize("name", ["hour", "day", "week"])
+def test_times_next_to_the_turn_of_a_period_are_in_theirs(
+    two: tuple[Storage, Storage], name: str, apart: timedelta
+) -> None:
+    """In all years: whole milliseconds as the server's floats, and what floats do not hold."""
+    one, other = two
+    period = Period(name)
+    turns = [period.start(datetime(year, 6, 15, 12, 30, tzinfo=UTC)) for year in _YEARS]
+    ends = [{"_id": f"end of {turn}", "_timestamp": turn - apart} for turn in turns]
+    one.save("things", batch(*ends))
+    other.save("things", batch(*({"_id": f"{turn}", "_timestamp": turn} for turn in turns)))
+    found = one.groups("things", Query(period=period), most_rows=1_000)
+    expected = [start for turn in turns for start in (period.start(turn - apart), turn)]
+    assert sorted(found.starts or ()) == expected
+    assert set(found.counts) == {1}
+
+
+_YEARS = [1, 2, 100, 286, 572, 1142, 1970, *range(2000, 2030), 2283]
 
 
 def test_a_store_of_before_that_has_no_tally_is_read(

@@ -1,13 +1,15 @@
 """The period of a record's time, as an expression that the server computes. Pure.
 
-Whole numbers of 64 bits are added, subtracted and divided with a rest exactly there; what divides
-without a rest makes floats, which microseconds since year 1 don't fit. Made small enough for floats
-first, they would take the server longer.
+Whole numbers of 64 bits are added, subtracted and divided with a rest exactly there. What divides
+without a rest makes floats, which not all microseconds since year 1 fit. Where those of a bucket
+do, and no offset is added, a quotient costs the server less, and is right: powers of two aside, it
+is one of two whole numbers of 53 bits, so where it is not whole itself it is further below the next
+whole number than half of what floats there are apart, and not rounded up to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -30,32 +32,41 @@ Expression: TypeAlias = Any
 TIME_PATH = f"${TIMESTAMP}"
 
 
-def key_of(period: Period, zone_segments: Sequence[Segment]) -> Expression:
+def key_of(
+    period: Period, zone_segments: Sequence[Segment], *, times_fit_floats: bool = False
+) -> Expression:
     """The key of the period of a record's time, for `period_key` to read; null without a time.
 
-    `zone_segments` are the zone's offsets over the records' times.
+    `zone_segments` are the zone's offsets over the records' times, which floats hold exactly if
+    `times_fit_floats`.
     """
+    local: Expression
     if period.name == "hour" and not hours_are_whole(zone_segments):
         return _by_segment(
             zone_segments,
-            lambda place, segment: {"$add": [_floor(_plus(offset_us(segment)), HOUR_US), place]},
+            lambda place, segment: {"$add": [_multiple(_plus(offset_us(segment)), HOUR_US), place]},
         )
     if period.name == "hour":
-        return _floor(_plus(offset_us(zone_segments[0]) % HOUR_US), HOUR_US)
-    local: Expression = TIME_PATH
+        local = _plus(offset_us(zone_segments[0]) % HOUR_US)
+        return _begun(local, HOUR_US, times_fit_floats)
+    local = TIME_PATH
     if any(segment.offset for segment in zone_segments):
         offsets = _by_segment(zone_segments, lambda _, segment: Int64(offset_us(segment)))
         local = {"$add": [TIME_PATH, offsets]}
     if period.name in DAYS:
-        key = _floor("$$local", DAYS[period.name] * DAY_US)
-    else:
-        key = {"$let": {"vars": {"date": as_date("$$local")}, "in": _months[period.name]}}
-    return {"$let": {"vars": {"local": local}, "in": key}}
+        return _begun(local, DAYS[period.name] * DAY_US, times_fit_floats)
+    return _let(as_date(local), lambda date: _months(period, date))
 
 
 def period_key(period: Period, value: float) -> int:
-    """The period's key, as `backdrop.domain.period_key` has it, of what a row holds."""
+    """The period's key, as `backdrop.domain.period_key` has it, of what a row holds.
+
+    Of hours, days and weeks that is their number as a float, or as an integer the local time at
+    which they begin, to which an hour's place among the zone's segments is added.
+    """
     number = int(value)
+    if isinstance(value, float):
+        return number
     if period.name in DAYS:
         return number // (DAYS[period.name] * DAY_US)
     if period.name != "hour":
@@ -64,22 +75,38 @@ def period_key(period: Period, value: float) -> int:
     return hours + (place << HOUR_BITS)
 
 
-_YEAR_MONTHS = {"$multiply": [{"$year": "$$date"}, 12]}
-_MONTH = {"$subtract": [{"$month": "$$date"}, 1]}
-_months: Mapping[str, Expression] = {
-    "month": {"$add": [_YEAR_MONTHS, _MONTH]},
-    "quarter": {"$add": [_YEAR_MONTHS, {"$subtract": [_MONTH, {"$mod": [_MONTH, 3]}]}]},
-    "year": _YEAR_MONTHS,
-}
+def _months(period: Period, date: str) -> Expression:
+    """The number of the period's first month since year 0."""
+    years = {"$multiply": [{"$year": date}, 12]}
+    month = {"$subtract": [{"$month": date}, 1]}
+    if period.name == "month":
+        return {"$add": [years, month]}
+    if period.name == "quarter":
+        return {"$add": [years, {"$subtract": [month, {"$mod": [month, 3]}]}]}
+    return years
 
 
 def _plus(offset: int) -> Expression:
     return {"$add": [TIME_PATH, Int64(offset)]} if offset else TIME_PATH
 
 
-def _floor(number: Expression, unit: int) -> Expression:
+def _let(value: Expression, render: Callable[[str], Expression]) -> Expression:
+    """What is rendered of the value, which is computed once."""
+    if isinstance(value, str):  # a path
+        return render(value)
+    return {"$let": {"vars": {"value": value}, "in": render("$$value")}}
+
+
+def _begun(local: Expression, unit: int, times_fit_floats: bool) -> Expression:
+    """How many units there were before the local time, as a float, or else until when the last."""
+    if times_fit_floats and local == TIME_PATH:
+        return {"$floor": {"$divide": [local, Int64(unit)]}}
+    return _multiple(local, unit)
+
+
+def _multiple(number: Expression, unit: int) -> Expression:
     """The number without its rest; of one below zero the nearer multiple."""
-    return {"$subtract": [number, {"$mod": [number, Int64(unit)]}]}
+    return _let(number, lambda path: {"$subtract": [path, {"$mod": [path, Int64(unit)]}]})
 
 
 _MS_TO_1970 = microseconds(datetime(1970, 1, 1, tzinfo=FIRST_INSTANT.tzinfo)) // 1_000
@@ -87,7 +114,7 @@ _MS_TO_1970 = microseconds(datetime(1970, 1, 1, tzinfo=FIRST_INSTANT.tzinfo)) //
 
 def as_date(number: Expression) -> Expression:
     """A time in microseconds as a BSON date, cut to milliseconds."""
-    milliseconds = {"$divide": [_floor(number, 1_000), 1_000]}
+    milliseconds = {"$divide": [_multiple(number, 1_000), 1_000]}
     return {"$toDate": {"$subtract": [milliseconds, Int64(_MS_TO_1970)]}}
 
 

@@ -223,7 +223,7 @@ def select_groups(
         if with_sets or reduction != "set":
             for part, expression in _accumulated(field, reduction, sums, known).items():
                 accumulators[cell(place, part)] = expression
-    keys = _keys(query, zone_segments)
+    keys = _keys(query, zone_segments, known)
     # Records that lack a key are left out of the groups: it costs less than to look at each first.
     some = {
         (f"_id.{name}" if len(keys) > 1 else "_id"): {"$ne": None}
@@ -238,7 +238,9 @@ def select_groups(
     ]
 
 
-def select_set(query: Query, field: str, zone_segments: Sequence[Segment]) -> Pipeline:
+def select_set(
+    query: Query, field: str, zone_segments: Sequence[Segment], known: Known = NOTHING_KNOWN
+) -> Pipeline:
     """A row for each value of the field in each group: `_id` holds its keys, and it as `v`.
 
     Where the sets are too large for the documents of the groups, which are bounded by 16 MB.
@@ -246,7 +248,7 @@ def select_set(query: Query, field: str, zone_segments: Sequence[Segment]) -> Pi
     present = [*_present(query), {field: {"$ne": None}}]
     return [
         *_match(query, *present),
-        {"$group": {"_id": {**_keys(query, zone_segments), "v": f"${field}"}}},
+        {"$group": {"_id": {**_keys(query, zone_segments, known), "v": f"${field}"}}},
     ]
 
 
@@ -281,8 +283,11 @@ def _is_ranged(query: Query) -> bool:
     return query.start is not None or query.end is not None
 
 
-def _keys(query: Query, zone_segments: Sequence[Segment]) -> dict[str, Expression]:
-    periods = [key_of(query.period, zone_segments)] if query.period else []
+def _keys(query: Query, zone_segments: Sequence[Segment], known: Known) -> dict[str, Expression]:
+    periods = []
+    if query.period:
+        fit = known.times_fit_floats
+        periods.append(key_of(query.period, zone_segments, times_fit_floats=fit))
     values = [*periods, *(f"${field}" for field in query.group_by)]
     return dict(zip(key_names(query), values, strict=True))
 

@@ -127,7 +127,8 @@ class Snapshot:
                 break
             sums = dearer
         found = {
-            field: self._run(select_set(query, field, segments), natural=natural) for field in apart
+            field: self._run(select_set(query, field, segments, self._known), natural=natural)
+            for field in apart
         }
         groups = to_groups(query, rows, segments, found)
         return dataclasses.replace(groups, version=self.version)
