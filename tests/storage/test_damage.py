@@ -5,6 +5,7 @@ Never does it crash, nor answer with fewer records as if nothing were missing.
 
 from __future__ import annotations
 
+import resource
 import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -225,13 +226,18 @@ def large_and_small(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return files(path)
 
 
-def test_of_a_damaged_bucket_the_rest_is_saved(large_and_small: Files, tmp_path: Path) -> None:
-    """The other buckets answer all the while; the repair says how many records of it are lost."""
-    damaged = next(
+@pytest.fixture
+def damaged(large_and_small: Files, tmp_path: Path) -> Path:
+    """The same, with a part of the large bucket damaged."""
+    return next(
         path
         for number, block in enumerate(blocks(large_and_small))
         if large_alone(path := put(tmp_path / f"{number}", block))
     )
+
+
+def test_of_a_damaged_bucket_the_rest_is_saved(damaged: Path) -> None:
+    """The other buckets answer all the while; the repair says how many records of it are lost."""
     done = repair(damaged)
     ((name, missing),) = [(one.name, one.lost) for one in done.buckets if one.lost]
     with closing(opened(damaged)) as storage:
@@ -241,6 +247,22 @@ def test_of_a_damaged_bucket_the_rest_is_saved(large_and_small: Files, tmp_path:
     assert 0 < missing < 300_000
     assert len(there["small"]) == 1_000
     assert any("the damaged one is store.duckdb.damaged" in line for line in done.done)
+
+
+@pytest.mark.parametrize("most", [100_000, 1_000_000])
+def test_what_can_not_be_written_is_not_lost(damaged: Path, most: int) -> None:
+    """Where the disk takes so many bytes of a file and no more, the store is left as it was."""
+    before = files(damaged)
+    bounds = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, bounds[1]))
+    try:
+        with pytest.raises(StorageUnavailable, match="make as much room as it takes"):
+            repair(damaged)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, bounds)
+    assert files(damaged) == before
+    assert not list(damaged.parent.glob("*salvaged*"))
+    assert len([one for one in repair(damaged).buckets if one.lost]) == 1
 
 
 def test_damage_is_repaired_whenever_it_shows(large_and_small: Files, in_memory: Path) -> None:

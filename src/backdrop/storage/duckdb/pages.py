@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import duckdb
 import pyarrow as pa
@@ -47,13 +47,8 @@ def batches(connection: duckdb.DuckDBPyConnection, select: str) -> Iterator[pa.R
         raise duckdb.Error(str(error)) from error
 
 
-def copy_rows(
-    connection: duckdb.DuckDBPyConnection,
-    select: str,
-    other: duckdb.DuckDBPyConnection,
-    table: str,
-) -> None:
-    """Put the rows of the statement into a table of another database."""
-    for batch in batches(connection, select):
-        other.register("batch", pa.Table.from_batches([batch]))
-        other.execute(f"INSERT INTO {quoted(table)} SELECT * FROM batch")
+def copy_rows(rows: Iterable[pa.RecordBatch], to: duckdb.DuckDBPyConnection, table: str) -> None:
+    """Put the rows into a table of another database."""
+    for batch in rows:
+        to.register("batch", pa.Table.from_batches([batch]))
+        to.execute(f"INSERT INTO {quoted(table)} SELECT * FROM batch")

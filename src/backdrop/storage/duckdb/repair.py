@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 from backdrop.errors import StorageUnavailable
 from backdrop.storage.duckdb.catalogue import quoted
@@ -249,18 +250,31 @@ def _salvage(
     tables: Mapping[str, str],
     broken: Sequence[str],
 ) -> Path:
-    """A new file with all that can be read."""
+    """A new file with all that can be read. Raises StorageUnavailable where it can't be written."""
     fresh, owner = new_name(path, "salvaged"), path.stat()
-    with contextlib.closing(duckdb.connect(str(fresh))) as new:
-        fresh.chmod(0o600)
-        with contextlib.suppress(OSError):
-            os.chown(fresh, owner.st_uid, owner.st_gid)
-        for name, statement in tables.items():
-            new.execute(statement)
-            for select in _selects(connection, name, broken):
-                with contextlib.suppress(duckdb.Error):
-                    copy_rows(connection, select, new, name)
+    try:
+        with contextlib.closing(duckdb.connect(str(fresh))) as new:
+            fresh.chmod(0o600)
+            with contextlib.suppress(OSError):
+                os.chown(fresh, owner.st_uid, owner.st_gid)
+            for name, statement in tables.items():
+                new.execute(statement)
+                for select in _selects(connection, name, broken):
+                    copy_rows(_up_to_damage(connection, select), new, name)
+            new.execute("CHECKPOINT")  # closing would say nothing of one that fails
+    except duckdb.Error as error:
+        for file in (fresh, wal_of(fresh)):
+            file.unlink(missing_ok=True)
+        raise StorageUnavailable(
+            f"can't write what can be read to {fresh}: {str(error).splitlines()[0]}. {path} is as "
+            "it was: make as much room as it takes, and repair it again"
+        ) from error
     return fresh
+
+
+def _up_to_damage(connection: duckdb.DuckDBPyConnection, select: str) -> Iterator[pa.RecordBatch]:
+    with contextlib.suppress(duckdb.Error):
+        yield from batches(connection, select)
 
 
 def _put_in_place(fresh: Path, path: Path, found: Repair) -> None:

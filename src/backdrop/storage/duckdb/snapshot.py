@@ -21,7 +21,7 @@ from backdrop.storage.duckdb.catalogue import Table, quoted
 from backdrop.storage.duckdb.disk import unavailable
 from backdrop.storage.duckdb.inserts import Inserts
 from backdrop.storage.duckdb.opening import CONFIG, says_damaged, wording
-from backdrop.storage.duckdb.pages import copy_rows, pages, run
+from backdrop.storage.duckdb.pages import batches, copy_rows, pages, run
 from backdrop.storage.duckdb.sql import select_stored
 from backdrop.storage.duckdb.state import read_state
 from backdrop.storage.port import BucketState, Reading
@@ -77,7 +77,7 @@ class FileSnapshot:
             for name, statement in self._tables().items():
                 new.execute(statement)
                 if name not in _OF_THE_PROCESS:
-                    copy_rows(self._connection, f"SELECT * FROM {quoted(name)}", new, name)
+                    copy_rows(batches(self._connection, f"SELECT * FROM {quoted(name)}"), new, name)
             new.execute(f"CREATE TABLE {_NOTE} (note BLOB NOT NULL)")
             new.execute(f"INSERT INTO {_NOTE} VALUES ($1)", [note])
             new.commit()
