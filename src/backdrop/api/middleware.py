@@ -23,6 +23,7 @@ from backdrop.errors import (
     StorageUnavailable,
 )
 from backdrop.observe import Observe, RequestAnswered, ServerFault, StoreAway
+from backdrop.storage.port import stopping
 
 _is_request_id = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
 
@@ -191,7 +192,7 @@ class ErrorAnswers:
             return  # while it sent the body: nobody is left to be answered
         except asyncio.CancelledError:  # the server stops, and does not wait for this any longer
             if trace(scope).status is None:
-                answer = self._answer(scope, _STOPPING, trace(scope).request_id)
+                answer = self._answer(scope, stopping(), trace(scope).request_id)
                 await answer(scope, receive, send)
             raise
         except Exception as error:  # the last place that can answer
@@ -204,9 +205,6 @@ class ErrorAnswers:
             if begun:
                 raise
             await self._answer(scope, error, request_id)(scope, receive, send)
-
-
-_STOPPING = StorageUnavailable("the server is stopping: ask again soon")
 
 
 class Unambiguous:

@@ -29,7 +29,14 @@ from backdrop.domain.table import Records
 from backdrop.domain.token import Token
 from backdrop.domain.values import Record
 from backdrop.domain.words import counted
-from backdrop.errors import InvalidQuery, InvalidRecords, Problem, QueryTooLarge, QueryTooSlow
+from backdrop.errors import (
+    InvalidQuery,
+    InvalidRecords,
+    Problem,
+    QueryTooLarge,
+    QueryTooSlow,
+    StorageUnavailable,
+)
 
 RECORDS_A_PAGE = 2_000
 """About how many records `Storage.records` hands out at once."""
@@ -387,6 +394,10 @@ def query_too_slow(most_seconds: float) -> QueryTooSlow:
         f"the query took longer than the {counted(most_seconds, 'second')} that it may take "
         "(max_query_seconds): ask for a shorter range, or fewer groups"
     )
+
+
+def stopping() -> StorageUnavailable:
+    return StorageUnavailable("the server is stopping: ask again soon")
 
 
 def query_too_large() -> QueryTooLarge:

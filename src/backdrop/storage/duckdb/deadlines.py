@@ -11,10 +11,8 @@ from dataclasses import dataclass
 
 import duckdb
 
-from backdrop.errors import StorageUnavailable
-from backdrop.storage.port import query_too_slow
+from backdrop.storage.port import query_too_slow, stopping
 
-_STOPPING = "the server is stopping: ask again soon"
 _AGAIN_AFTER = 0.05
 """Seconds after which one is interrupted again that goes on: it was between two statements."""
 
@@ -45,7 +43,7 @@ class Deadlines:
         watched = _Watched(cursor, bound)
         with self._changed:
             if self._stopping:
-                raise StorageUnavailable(_STOPPING)
+                raise stopping()
             self._watched.add(watched)
             if watched.until < self._wakes:
                 self._changed.notify()
@@ -53,7 +51,7 @@ class Deadlines:
             yield
         except duckdb.InterruptException:
             if self._stopping:
-                raise StorageUnavailable(_STOPPING) from None
+                raise stopping() from None
             if seconds is None or not watched.is_over:
                 raise
             raise query_too_slow(seconds) from None
