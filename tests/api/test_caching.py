@@ -100,6 +100,13 @@ def test_not_modified(desk: Desk, form: str) -> None:
 
 
 @pytest.mark.usefixtures("token")
+def test_etags_may_come_in_several_headers(desk: Desk) -> None:
+    """They are one list (RFC 9110, 5.3)."""
+    headers = [("If-None-Match", '"other"'), ("If-None-Match", etag(desk))]
+    assert desk.client.get("/cached?group_by=kind", headers=headers).status_code == 304
+
+
+@pytest.mark.usefixtures("token")
 def test_neither_304_nor_a_cached_answer_touches_the_records(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -342,8 +342,12 @@ def test_a_body_that_can_not_be_read_is_refused(
 
 
 def test_a_body_without_a_type_is_refused(desk: Desk, writer: dict[str, str]) -> None:
-    """What it is must be said."""
+    """What it is must be said; of one that is not there, it is not."""
     assert desk.client.post("/things", headers=writer, content=b"[]").status_code == 415
+    empty = desk.client.post("/things", headers=writer)
+    assert (empty.status_code, codes(empty)) == (400, ["invalid_body"])
+    csv = desk.client.post("/things", headers=writer | {"Content-Type": "text/csv"})
+    assert csv.status_code == 415
 
 
 def test_broken_json_has_its_line_and_column(desk: Desk, writer: dict[str, str]) -> None:

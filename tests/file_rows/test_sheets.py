@@ -41,6 +41,16 @@ def remarks(data: bytes, kind: Any) -> list[str]:
 
 
 @FORMATS
+def test_rows_that_begin_with_a_hash_are_left_out(kind: str) -> None:
+    """As such lines of CSV are, before the names too."""
+    table = [["# fees"], ["kind", "fee"], ["#a", 1], ["a", "# one"], ["b", 2]]
+    assert rows(MAKERS[kind](table), kind) == [
+        (4, {"kind": "a", "fee": "# one"}),
+        (5, {"kind": "b", "fee": 2}),
+    ]
+
+
+@FORMATS
 def test_cells_become_values(kind: str) -> None:
     table = [
         ["_timestamp", " name ", "amount", "comment", "paid", "at_time"],
@@ -79,7 +89,8 @@ def test_an_error_is_named_with_its_cell(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["xls", "ods"])  # openpyxl would write an error
 def test_the_text_of_an_error_is_a_text(kind: str) -> None:
     """Where nothing was calculated."""
-    assert values(MAKERS[kind]([["aa"], ["#DIV/0!"]]), kind) == [{"aa": "#DIV/0!"}]
+    table = [["aa", "bb"], ["", "#DIV/0!"]]
+    assert values(MAKERS[kind](table), kind) == [{"bb": "#DIV/0!"}]
 
 
 def test_every_error_is_told_and_the_good_rows_go_on() -> None:

@@ -222,6 +222,7 @@ BAD: list[tuple[str, bytes, str]] = [
     ("a.csv", b"aa,bb\n1,2\n3\n", "Row 3 1 cell, where the first row names 2"),
     ("a.csv", b"aa,bb\n1,2\n3,4,5\n", "Row 3 3 cells, where"),
     ("a.csv", b"aa\nx\n\xff\n", "Row 3 not UTF-8: save the file anew as “CSV UTF-8”"),
+    ("a.csv", b"aa,bb\r1,2\r", "a line ends with CR alone: save it as “CSV UTF-8”"),
     ("a.csv", "aa\nx\n".encode("utf-16"), "not UTF-8"),
     ("a.csv", b"_timestamp,aa\n31-11-12,1\n", "Row 2, column _timestamp"),
     ("a.csv", b"a-b\n1\n", "column 1 can't be a field"),

@@ -93,9 +93,13 @@ class SentBody:
 async def read_records_body(request: Request, limits: Limits) -> SentBody:
     """The body of a request that must be JSON.
 
-    The headers are checked first. Raises UnsupportedMediaType or BodyTooLarge.
+    The headers are checked first. Raises UnsupportedMediaType or BodyTooLarge. Where there is no
+    body, it need not say its type: that it is empty is what is wrong.
     """
-    refuse_other_content(request.headers.get("content-type"))
+    headers = request.headers
+    has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+    if has_body or "content-type" in headers:
+        refuse_other_content(headers.get("content-type"))
     encoding = content_encoding(request.headers.get("content-encoding"))
     return SentBody(await _read(request, limits), encoding)
 

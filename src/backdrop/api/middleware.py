@@ -84,6 +84,12 @@ def header_of(scope: Scope, name: bytes) -> str | None:
     return None
 
 
+def list_of(scope: Scope, name: bytes) -> str | None:
+    """What all headers of that name, in lower case, list (RFC 9110, 5.3); None where none is."""
+    values = [value for known, value in scope["headers"] if known == name]
+    return b",".join(values).decode("latin-1") if values else None
+
+
 class Observed:
     """Gives each request its id, its log line and the headers that all answers have.
 

@@ -25,7 +25,7 @@ from backdrop.api.encode import (
     json_form,
     rows_answer,
 )
-from backdrop.api.middleware import Trace, header_of, trace
+from backdrop.api.middleware import Trace, list_of, trace
 from backdrop.api.params import Asked, parse_query
 from backdrop.api.routes import BUCKET, Resources, Site
 from backdrop.api.status import get_buckets_status, get_status
@@ -114,7 +114,7 @@ def question_of(asked: Asked, state: BucketState) -> Question:
 
 def _known_answer(question: Question, request: Request, site: Site) -> Response | None:
     """The answer where it costs no query: the client has it, or it is kept here."""
-    if has_etag(header_of(request.scope, b"if-none-match"), question.etag):
+    if has_etag(list_of(request.scope, b"if-none-match"), question.etag):
         return question.not_modified
     body = site.answers.get(question.etag)
     return None if body is None else KeptAnswer(body, question.kept_headers)

@@ -123,14 +123,14 @@ def _parse_one_by_one(
     ids_are_new = True
     for index, raw in enumerate(raw_rows):
         record, wrong = _parse_fields(raw)
-        if schema_check is not None and isinstance(raw, dict) and not wrong:
+        bad = {one.field for one in wrong}
+        if schema_check is not None and not wrong:
             wrong.extend(
                 _Wrong("schema_violation", message, field) for field, message in schema_check(raw)
             )
-        if not wrong:
+        if bucket.auto_ids and bad.isdisjoint((None, *bucket.auto_ids)):
             try:
-                if bucket.auto_ids:
-                    record[ID] = _check_auto_id(record, bucket.auto_ids)
+                record[ID] = _check_auto_id(record, bucket.auto_ids)
             except _Wrong as one:
                 wrong.append(one)
         if wrong:
@@ -170,7 +170,9 @@ def parse_patch(
             wrong.append(_Wrong("id_mismatch", f"_id can't change from {stored[ID]!r}", ID))
         for name in bucket.auto_ids:
             if name in changes and (
-                name not in stored or _joined(changes[name]) != _joined(stored[name])
+                name not in stored
+                or type(changes[name]) is not type(stored[name])
+                or changes[name] != stored[name]
             ):
                 message = f"{name} makes the _id of this bucket's records and can't change"
                 wrong.append(_Wrong("id_mismatch", message, name))
@@ -399,7 +401,8 @@ def _check_name(name: Any) -> None:
         text = name if isinstance(name, str) else _kind(name)
         shown = text if len(text) <= 80 else f"{text[:80]}…"
         message = f"a field's name is {FIELD_EXPECTED}; not {shown!a}"
-        raise _Wrong("invalid_field_name", message, ascii(shown)[1:-1])
+        field = shown if shown.isprintable() else ascii(shown)[1:-1]
+        raise _Wrong("invalid_field_name", message, field)
     if name.startswith("_") and name not in RESERVED_FIELDS:
         known = ", ".join(sorted(RESERVED_FIELDS))
         raise _Wrong(

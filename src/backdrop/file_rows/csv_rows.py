@@ -75,8 +75,12 @@ def _csv_cells(lines: Iterator[bytes]) -> Iterator[tuple[int, list[str]]]:
         except StopIteration:
             return
         except csv.Error as error:
-            raise BadFile(
-                f"not CSV (is there a quote that is not closed?): {error}", begin
-            ) from None
+            raise BadFile(_why_no_csv(error), begin) from None
         if any(cells):
             yield begin, cells
+
+
+def _why_no_csv(error: csv.Error) -> str:
+    if "new-line character" in str(error):
+        return "a line ends with CR alone: save it as “CSV UTF-8”, whose lines end with LF or CRLF"
+    return f"not CSV (is there a quote that is not closed?): {error}"

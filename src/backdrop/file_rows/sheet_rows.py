@@ -186,8 +186,10 @@ _SHEETS: Mapping[SheetFormat, Callable[[bytes, Remark], _Rows]] = {
 
 
 def _cells(rows: _Rows, complain: Complain) -> Iterator[tuple[int, list[Cell]]]:
-    """The cells of the rows that are not empty, and have no error."""
+    """The cells of the rows that are not empty, have no error, and do not begin with `#`."""
     for number, row in rows:
+        if row and isinstance(row[0], str) and row[0].startswith("#"):
+            continue
         bad = [at for at, cell in enumerate(row) if isinstance(cell, _Error)]
         for at in bad:
             words = f"the cell {column_letters(at)}{number} {row[at].words}"

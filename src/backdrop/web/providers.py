@@ -67,7 +67,7 @@ class Registration:
 @dataclass(frozen=True, slots=True)
 class _SignonUser:
     email: str
-    permissions: list[str]
+    permissions: list[str] = field(default_factory=list)
     name: str | None = None
 
 
