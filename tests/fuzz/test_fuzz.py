@@ -13,7 +13,7 @@ from tests.fuzz.__main__ import CORPUS, how_to_run_again
 from tests.fuzz.targets import TARGETS
 from tests.strategies import LONG
 
-SECONDS = (600 if LONG else 35) // len(TARGETS)
+SECONDS = (600 if LONG else 60) // len(TARGETS)
 """Starting takes two more."""
 MOST_KEPT = 300_000
 _FOUND = ("crash-*", "leak-*", "timeout-*", "oom-*")
