@@ -13,7 +13,7 @@ pytest.register_assert_rewrite("tests.storage.contract", "tests.storage.exact")
 _quiet = [HealthCheck.too_slow]  # the machine may be busy with other things
 settings.register_profile("default", deadline=None, print_blob=True, suppress_health_check=_quiet)
 settings.register_profile(
-    "long", deadline=None, print_blob=True, suppress_health_check=_quiet, max_examples=2_000
+    "long", deadline=None, print_blob=True, suppress_health_check=_quiet, max_examples=500
 )
 settings.load_profile("long" if LONG else "default")
 

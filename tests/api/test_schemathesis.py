@@ -25,7 +25,7 @@ from tests.api.conftest import bearer
 from tests.storage import mongodb as server
 from tests.strategies import LONG
 
-_EXAMPLES = 200 if LONG else 10
+_EXAMPLES = 100 if LONG else 10
 _BUCKETS = ("flights", "closed", "guarded")
 _ADDRESS = ("transport", "flights")
 

@@ -317,7 +317,7 @@ class MongoDBStores(Stores):
         super().teardown()
 
 
-_SETTINGS = settings(max_examples=400 if LONG else 20, stateful_step_count=50 if LONG else 25)
+_SETTINGS = settings(max_examples=100 if LONG else 20, stateful_step_count=50 if LONG else 25)
 
 
 def test_duckdb_ends_with_what_memory_has(tmp_path: Path) -> None:
