@@ -10,7 +10,7 @@ import jsonschema_rs
 import msgspec
 
 from backdrop.domain.bucket import Bucket
-from backdrop.domain.record import SchemaCheck
+from backdrop.domain.raw_row import SchemaCheck
 from backdrop.errors import InvalidSettings, Problem
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backdrop.api.alike import decode_alike
-from backdrop.api.body import parse_rows
+from backdrop.api.decode import parse_rows
 from backdrop.domain.table import RawTable
 
 _ROW = {"_id": "a", "fee": 1, "rate": 0.5, "open": True, "none": None}

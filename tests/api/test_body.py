@@ -19,12 +19,10 @@ from backdrop.api.body import (
     Limits,
     SentBody,
     content_encoding,
-    parse_row,
-    parse_rows,
-    parse_settings,
     refuse_other_content,
     unpack,
 )
+from backdrop.api.decode import parse_row, parse_rows, parse_settings
 from backdrop.domain.bucket import Bucket
 from backdrop.domain.record import parse_records
 from backdrop.errors import BodyTooLarge, InvalidBody, InvalidRecords, UnsupportedMediaType

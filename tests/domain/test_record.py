@@ -15,12 +15,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from backdrop.domain.bucket import Bucket
+from backdrop.domain.ids import made_id
+from backdrop.domain.raw_row import SchemaCheck
 from backdrop.domain.record import (
     Records,
-    SchemaCheck,
     _parse_one_by_one,
     as_posted,
-    made_id,
     parse_patch,
     parse_records,
 )

@@ -22,20 +22,14 @@ import msgspec
 import zstandard
 
 from backdrop.answer import answer
-from backdrop.api.body import (
-    Encoding,
-    Limits,
-    SentBody,
-    parse_row,
-    parse_rows,
-    parse_settings,
-    unpack,
-)
+from backdrop.api.body import Encoding, Limits, SentBody, unpack
 from backdrop.api.caching import etag_of
+from backdrop.api.decode import parse_row, parse_rows, parse_settings
 from backdrop.api.encode import csv_form, encode_rows
 from backdrop.api.params import parse_query
 from backdrop.domain.bucket import Bucket
-from backdrop.domain.record import made_id, parse_records
+from backdrop.domain.ids import made_id
+from backdrop.domain.record import parse_records
 from backdrop.domain.times import format_instant, parse_instant, parse_instants
 from backdrop.domain.values import ID, TIMESTAMP
 from backdrop.errors import BodyTooLarge, InvalidBody, InvalidQuery, InvalidRecords

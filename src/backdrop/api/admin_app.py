@@ -16,7 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from backdrop.api.auth import require_admin
-from backdrop.api.body import parse_settings, read_settings_body, unpack
+from backdrop.api.body import read_settings_body, unpack
+from backdrop.api.decode import parse_settings
 from backdrop.api.encode import json_answer
 from backdrop.api.middleware import trace
 from backdrop.api.routes import Resources, Site

@@ -14,7 +14,6 @@ from backdrop.domain.audit import ACTIONS
 from backdrop.domain.bucket import SETTINGS, Bucket
 from backdrop.domain.period import PERIOD_NAMES
 from backdrop.domain.query import METHODS
-from backdrop.domain.record import MOST_ID_CHARACTERS
 from backdrop.domain.times import EXPECTED as TIME_EXPECTED
 from backdrop.domain.token import MOST_LABEL_CHARACTERS, SCOPES
 from backdrop.domain.user import MOST_EMAIL_CHARACTERS
@@ -22,6 +21,7 @@ from backdrop.domain.values import (
     FIELD_EXPECTED,
     INT64_MAX,
     INT64_MIN,
+    MOST_ID_CHARACTERS,
     RESERVED_FIELDS,
     TIME_FIELDS,
 )

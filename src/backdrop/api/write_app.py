@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from backdrop.api.auth import looked_up, writer
-from backdrop.api.body import SentBody, parse_row, parse_rows, read_records_body, unpack
+from backdrop.api.body import SentBody, read_records_body, unpack
+from backdrop.api.decode import parse_row, parse_rows
 from backdrop.api.encode import json_answer
 from backdrop.api.idempotency import REPLAYED, idempotency_key, once
 from backdrop.api.middleware import trace

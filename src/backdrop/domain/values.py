@@ -28,6 +28,8 @@ def is_field_name(name: str) -> bool:
     return _matches_field(name) is not None
 
 
+MOST_ID_CHARACTERS = 512
+
 MOST_FIELDS = 1_000
 """How many fields a bucket may have, beside those that begin with `_`, where no setting says."""
 MOST_FIELDS_EVER = 2_000
