@@ -563,7 +563,9 @@ def test_a_patch_cannot_change_what_makes_the_id() -> None:
     assert places(error) == [("id_mismatch", 0, "foo"), ("id_mismatch", 0, "bar")]
 
 
-@pytest.mark.parametrize(("stored", "changed"), [(5, "5"), ("true", True), (1, True), (2, 2.0)])
+@pytest.mark.parametrize(
+    ("stored", "changed"), [(5, "5"), ("true", True), (1, True), (2, 2.0), (0.0, -0.0)]
+)
 def test_a_patch_cannot_change_its_type_either(stored: Value, changed: Value) -> None:
     """Also where both make the same id."""
     record = {"_id": "any", "foo": stored, "bar": "bar"}

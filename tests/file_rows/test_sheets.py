@@ -41,13 +41,16 @@ def remarks(data: bytes, kind: Any) -> list[str]:
 
 
 @FORMATS
-def test_rows_that_begin_with_a_hash_are_left_out(kind: str) -> None:
-    """As such lines of CSV are, before the names too."""
-    table = [["# fees"], ["kind", "fee"], ["#a", 1], ["a", "# one"], ["b", 2]]
-    assert rows(MAKERS[kind](table), kind) == [
-        (4, {"kind": "a", "fee": "# one"}),
-        (5, {"kind": "b", "fee": 2}),
+def test_rows_with_nothing_but_a_remark_are_left_out(kind: str) -> None:
+    """As such lines of CSV are, before the names too; and the page says how many."""
+    table = [["# fees"], ["kind", "fee"], ["#a", 1], ["# until 2013"], ["a", "# one"], ["", "#b"]]
+    data = MAKERS[kind](table)
+    assert rows(data, kind) == [
+        (3, {"kind": "#a", "fee": 1}),
+        (5, {"kind": "a", "fee": "# one"}),
+        (6, {"fee": "#b"}),
     ]
+    assert remarks(data, kind) == ["2 rows left out: nothing but a text that begins with #"]
 
 
 @FORMATS

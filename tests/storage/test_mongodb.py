@@ -468,7 +468,7 @@ def one_collection(database: Database[dict[str, Any]], puts: bool) -> str:
 def test_times_next_to_the_turn_of_a_period_are_in_theirs(
     two: tuple[Storage, Storage], name: str, apart: timedelta
 ) -> None:
-    """In all years: whole milliseconds as the server's floats, and what floats do not hold."""
+    """In all years: whole milliseconds, which become floats, and what those would not hold."""
     one, other = two
     period = Period(name)
     turns = [period.start(datetime(year, 6, 15, 12, 30, tzinfo=UTC)) for year in _YEARS]
@@ -481,7 +481,23 @@ def test_times_next_to_the_turn_of_a_period_are_in_theirs(
     assert set(found.counts) == {1}
 
 
-_YEARS = [1, 2, 100, 286, 572, 1142, 1970, *range(2000, 2030), 2283]
+_YEARS = [1, 2, 100, 286, 572, 1142, 1970, *range(2000, 2030), 2283, 2284, 4000, 7500, 9999]
+
+
+def test_a_store_of_before_that_counted_no_milliseconds_is_read(
+    url: str, two: tuple[Storage, Storage]
+) -> None:
+    one, other = two
+    turn = datetime(2013, 6, 17, tzinfo=UTC)
+    before = turn - timedelta(microseconds=1)
+    one.save("things", batch({"_id": "x", "_timestamp": before}))
+    with MongoClient[dict[str, Any]](url) as client:
+        buckets = client.get_default_database()["buckets"]
+        buckets.update_one({}, {"$unset": {"tally.milliseconds": 1}})
+    for number in range(2):
+        other.save("things", batch({"_id": f"{number}", "_timestamp": turn}))
+        found = one.groups("things", Query(period=Period("week")), most_rows=9)
+        assert sorted(found.counts) == [1, number + 1]
 
 
 def test_a_store_of_before_that_has_no_tally_is_read(

@@ -35,7 +35,7 @@ from tests.storage.test_sql import NOW, QUERIES, YEAR
 KNOWN = Known(
     {
         "records": 3,
-        "float_times": 3,
+        "milliseconds": 3,
         "integers": {"_timestamp": 3, "fee": 3},
         "floats": {"score": 2},
         "others": {"kind": 3},

@@ -82,12 +82,14 @@ async def read_records_body(request: Request, limits: Limits) -> SentBody:
     The headers are checked first. Raises UnsupportedMediaType or BodyTooLarge. Where there is no
     body, it need not say its type: that it is empty is what is wrong.
     """
-    headers = request.headers
-    has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
-    if has_body or "content-type" in headers:
-        refuse_other_content(headers.get("content-type"))
+    content_type = request.headers.get("content-type")
+    if content_type is not None:
+        refuse_other_content(content_type)
     encoding = content_encoding(request.headers.get("content-encoding"))
-    return SentBody(await _read(request, limits), encoding)
+    sent = await _read(request, limits)
+    if sent:
+        refuse_other_content(content_type)
+    return SentBody(sent, encoding)
 
 
 async def read_settings_body(request: Request, limits: Limits) -> SentBody:

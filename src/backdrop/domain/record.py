@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any
 
 from backdrop.domain.bucket import Bucket
-from backdrop.domain.ids import checked_auto_id
+from backdrop.domain.ids import checked_auto_id, made_id
 from backdrop.domain.raw_row import SchemaCheck, Wrong, parse_fields
 from backdrop.domain.record_columns import parse_by_columns
 from backdrop.domain.table import RawRows, RawTable, Records, pivoted
@@ -139,7 +139,7 @@ def parse_patch(
             if name in changes and (
                 name not in stored
                 or type(changes[name]) is not type(stored[name])
-                or changes[name] != stored[name]
+                or made_id(changes, [name]) != made_id(stored, [name])
             ):
                 message = f"{name} makes the _id of this bucket's records and can't change"
                 wrong.append(Wrong("id_mismatch", message, name))

@@ -17,6 +17,7 @@ import python_calamine
 import xlrd
 
 from backdrop.domain.values import INT64_MAX, INT64_MIN
+from backdrop.domain.words import counted
 from backdrop.file_rows.csv_rows import as_rows
 from backdrop.file_rows.error_cells import ErrorCells, error_cells_of_ods, error_cells_of_xlsx
 from backdrop.file_rows.nature import refuse_other
@@ -55,7 +56,7 @@ def sheet_rows(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Each row of the sheet as its number there and its raw row (`table_rows`).
 
-    `complain` is told of each cell that holds an error, too; `remark` of the sheets left out.
+    `complain` is told of each cell that holds an error, too; `remark` of sheets and rows left out.
     """
     data = file.read(MOST_SHEET_BYTES + 1)
     if len(data) > MOST_SHEET_BYTES:
@@ -65,7 +66,7 @@ def sheet_rows(
     refuse_other(format_, data)
     rows = _SHEETS[format_](data, remark)
     return table_rows(
-        _squared(_cells(rows, complain)),
+        _squared(_cells(rows, complain, remark)),
         timestamp=timestamp,
         csv_types=csv_types,
         remark=remark,
@@ -185,11 +186,12 @@ _SHEETS: Mapping[SheetFormat, Callable[[bytes, Remark], _Rows]] = {
 # -- cells ---------------------------------------------------------------------------------------
 
 
-def _cells(rows: _Rows, complain: Complain) -> Iterator[tuple[int, list[Cell]]]:
-    """The cells of the rows that are not empty, have no error, and do not begin with `#`."""
+def _cells(rows: _Rows, complain: Complain, remark: Remark) -> Iterator[tuple[int, list[Cell]]]:
+    """The cells of the rows that have any, without an error, and not just a text that begins with
+    `#`: of such rows `remark` is told in the end.
+    """
+    left_out = 0
     for number, row in rows:
-        if row and isinstance(row[0], str) and row[0].startswith("#"):
-            continue
         bad = [at for at, cell in enumerate(row) if isinstance(cell, _Error)]
         for at in bad:
             words = f"the cell {column_letters(at)}{number} {row[at].words}"
@@ -198,8 +200,12 @@ def _cells(rows: _Rows, complain: Complain) -> Iterator[tuple[int, list[Cell]]]:
             cells = [_cell(cell) for cell in row]
             while cells and cells[-1] == "":
                 cells.pop()
-            if cells:
+            if len(cells) == 1 and str(cells[0]).startswith("#"):
+                left_out += 1
+            elif cells:
                 yield number, cells
+    if left_out:
+        remark(f"{counted(left_out, 'row')} left out: nothing but a text that begins with #")
 
 
 def _squared(rows: Iterator[tuple[int, list[Cell]]]) -> Iterator[tuple[int, list[Cell]]]:

@@ -1,10 +1,10 @@
 """The period of a record's time, as an expression that the server computes. Pure.
 
 Whole numbers of 64 bits are added, subtracted and divided with a rest exactly there. What divides
-without a rest makes floats, which not all microseconds since year 1 fit. Where those of a bucket
-do, and no offset is added, a quotient costs the server less, and is right: powers of two aside, it
-is one of two whole numbers of 53 bits, so where it is not whole itself it is further below the next
-whole number than half of what floats there are apart, and not rounded up to it.
+without a rest makes floats, which not all microseconds since year 1 fit. Where all times of a
+bucket are whole milliseconds, and no offset is added, a quotient costs the server less, and its
+floor is right: the turns of periods are multiples of 1,024 microseconds, which floats hold, and any
+other time is at least a millisecond before the next turn, ten times as much as is rounded off.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ TIME_PATH = f"${TIMESTAMP}"
 
 
 def key_of(
-    period: Period, zone_segments: Sequence[Segment], *, times_fit_floats: bool = False
+    period: Period, zone_segments: Sequence[Segment], *, are_milliseconds: bool = False
 ) -> Expression:
     """The key of the period of a record's time, for `period_key` to read; null without a time.
 
-    `zone_segments` are the zone's offsets over the records' times, which floats hold exactly if
-    `times_fit_floats`.
+    `zone_segments` are the zone's offsets over the records' times, which `are_milliseconds` if all
+    are whole ones.
     """
     local: Expression
     if period.name == "hour" and not hours_are_whole(zone_segments):
@@ -48,13 +48,13 @@ def key_of(
         )
     if period.name == "hour":
         local = _plus(offset_us(zone_segments[0]) % HOUR_US)
-        return _begun(local, HOUR_US, times_fit_floats)
+        return _begun(local, HOUR_US, are_milliseconds)
     local = TIME_PATH
     if any(segment.offset for segment in zone_segments):
         offsets = _by_segment(zone_segments, lambda _, segment: Int64(offset_us(segment)))
         local = {"$add": [TIME_PATH, offsets]}
     if period.name in DAYS:
-        return _begun(local, DAYS[period.name] * DAY_US, times_fit_floats)
+        return _begun(local, DAYS[period.name] * DAY_US, are_milliseconds)
     return _let(as_date(local), lambda date: _months(period, date))
 
 
@@ -97,9 +97,11 @@ def _let(value: Expression, render: Callable[[str], Expression]) -> Expression:
     return {"$let": {"vars": {"value": value}, "in": render("$$value")}}
 
 
-def _begun(local: Expression, unit: int, times_fit_floats: bool) -> Expression:
-    """How many units there were before the local time, as a float, or else until when the last."""
-    if times_fit_floats and local == TIME_PATH:
+def _begun(local: Expression, unit: int, are_milliseconds: bool) -> Expression:
+    """How many whole units went before the local time, as a float; or when its own one begins, as
+    an integer.
+    """
+    if are_milliseconds and local == TIME_PATH:
         return {"$floor": {"$divide": [local, Int64(unit)]}}
     return _multiple(local, unit)
 

@@ -286,8 +286,8 @@ def _is_ranged(query: Query) -> bool:
 def _keys(query: Query, zone_segments: Sequence[Segment], known: Known) -> dict[str, Expression]:
     periods = []
     if query.period:
-        fit = known.times_fit_floats
-        periods.append(key_of(query.period, zone_segments, times_fit_floats=fit))
+        whole = known.times_are_milliseconds
+        periods.append(key_of(query.period, zone_segments, are_milliseconds=whole))
     values = [*periods, *(f"${field}" for field in query.group_by)]
     return dict(zip(key_names(query), values, strict=True))
 

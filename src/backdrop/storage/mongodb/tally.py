@@ -2,7 +2,7 @@
 
 Each write counts the values that it stores, in its transaction, and nothing is taken off before
 the bucket gets another collection. So a field that was given as many integers as there were records
-holds an integer in each one that is left. So with times that floats hold exactly, which cost the
+holds an integer in each one that is left. So with times of whole milliseconds, which cost the
 server less to divide. The tally says how many records it counted, and of which collection: what was
 stored by one who did not count leaves less known, and nothing wrong. Pure.
 """
@@ -22,7 +22,7 @@ from backdrop.domain.values import ID, TIMESTAMP
 Kind: TypeAlias = Literal["integers", "floats", "others"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Tally: TypeAlias = dict[str, Any]
-"""As a bucket's document has it: `collection`, `records`, `float_times`, and fields by kind."""
+"""As a bucket's document has it: `collection`, `records`, `milliseconds`, and fields by kind."""
 
 _KINDS: Mapping[type, Kind] = {
     int: "integers",
@@ -33,15 +33,10 @@ _KINDS: Mapping[type, Kind] = {
 }
 """Of what is a value at all: null, as absence, is none."""
 
-_FLOATS_UNTIL = 2284
-"""The year before which whole milliseconds are below 2**56 microseconds, and so, as multiples of 8,
-exact as floats.
-"""
-
 
 def new_tally(collection: str) -> Tally:
     kinds: dict[str, Any] = {kind: {} for kind in KINDS}
-    return {"collection": collection, "records": 0, "float_times": 0, **kinds}
+    return {"collection": collection, "records": 0, "milliseconds": 0, **kinds}
 
 
 def counted(records: Records) -> Counter[str]:
@@ -52,7 +47,10 @@ def counted(records: Records) -> Counter[str]:
             for kind, number in _kinds(column):
                 found[f"{kind}.{name}"] += number
     if TIMESTAMP in records.columns:
-        found["float_times"] = sum(map(_fits_float, records.columns[TIMESTAMP]))
+        found["milliseconds"] = sum(
+            isinstance(one, datetime) and one.microsecond % 1_000 == 0
+            for one in records.columns[TIMESTAMP]
+        )
     return found
 
 
@@ -60,13 +58,6 @@ def _kinds(column: Column) -> list[tuple[Kind, int]]:
     types = set(map(type, column))
     numbers = {types.pop(): len(column)} if len(types) == 1 else Counter(map(type, column))
     return [(_KINDS[one], number) for one, number in numbers.items() if one in _KINDS]
-
-
-def _fits_float(value: Any) -> bool:
-    """Whether that is a time whose microseconds since year 1 a float holds, in any zone."""
-    return (
-        isinstance(value, datetime) and not value.microsecond % 1_000 and value.year < _FLOATS_UNTIL
-    )
 
 
 def add(tally: Tally, records: Records) -> Tally:
@@ -113,10 +104,10 @@ class Known:
         return counts is not None and field not in counts
 
     @property
-    def times_fit_floats(self) -> bool:
-        """Whether a float holds every record's time exactly."""
+    def times_are_milliseconds(self) -> bool:
+        """Whether every record's time is of whole milliseconds."""
         times = self.tally.get("integers", {}).get(TIMESTAMP, 0)
-        return bool(times and times == self.tally.get("float_times"))
+        return bool(times and times == self.tally.get("milliseconds"))
 
 
 NOTHING_KNOWN = Known({})
