@@ -256,7 +256,7 @@ def test_what_can_not_be_written_is_not_lost(damaged: Path, most: int) -> None:
     bounds = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, bounds[1]))
     try:
-        with pytest.raises(StorageUnavailable, match="make as much room as it takes"):
+        with pytest.raises(StorageUnavailable, match="Make as much room as the store takes"):
             repair(damaged)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, bounds)

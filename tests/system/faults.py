@@ -63,6 +63,12 @@ class Disk:
         _CONTROL.pack_into(self._control, 0, 0, 0, 0, 0, 0, 0)
 
     @property
+    def calls(self) -> int:
+        """How many calls of those kinds there were since it was told to."""
+        found: int = _CONTROL.unpack_from(self._control)[0]
+        return found
+
+    @property
     def failed(self) -> int:
         """How many calls have failed since it was told to."""
         found: int = _CONTROL.unpack_from(self._control)[3]

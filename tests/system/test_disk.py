@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,13 @@ from typing import Any
 import httpx2
 import pytest
 
+from backdrop.domain.bucket import Bucket
+from backdrop.storage.duckdb.engine import DuckDBStorage
+from backdrop.storage.duckdb.repair import repair
+from backdrop.storage.repaired import BeyondRepair
 from tests.live import BACKDROP, Server, clean_environment, live_server, run
+from tests.storage.damage import Files, blocks, files
+from tests.storage.exact import batch
 from tests.strategies import LONG
 from tests.system.faults import BROKEN, FULL, RESIZE, SYNC, WRITE, Disk, compiled
 
@@ -327,6 +333,65 @@ def test_a_failed_fsync_ends_the_process(
     assert acknowledged
     assert acknowledged <= stored.keys()
     assert set(stored.values()) == {A_BATCH}
+
+
+def test_a_repair_that_finds_no_room_gives_nothing_up(disk: Disk, tmp_path: Path) -> None:
+    """Wherever it breaks off, it says so, and where there is room again it saves all it can."""
+    path = tmp_path / "backdrop.duckdb"
+    with closing(DuckDBStorage(path)) as storage:
+        for name in ("large", "small"):
+            storage.put_bucket(Bucket(name=name))
+        rows = [{"_id": f"{number}", "number": number} for number in range(150_000)]
+        storage.save("large", batch(*rows))
+    with closing(DuckDBStorage(path)) as storage:
+        for number in range(10):
+            storage.save("small", batch({"_id": f"{number}"}))
+        store = files(path)
+    store[".wal"] = store[".wal"][:-1]  # the last commit is cut short
+
+    def put_back(damaged: Files) -> None:
+        for one in path.parent.glob("backdrop.duckdb*"):
+            one.unlink()
+        for name, content in damaged.items():
+            path.with_name(path.name + name).write_bytes(content)
+
+    def is_saved_in_part(damaged: Files) -> bool:
+        put_back(damaged)
+        with suppress(BeyondRepair):
+            return lost() == {"large": 122_880, "small": 1}
+        return False
+
+    def lost() -> dict[str, int | None]:
+        return {one.name: one.lost for one in repair(path).buckets}
+
+    damaged = next(filter(is_saved_in_part, blocks(store)))
+    command = ("repair", f"duckdb:{path}")
+    env = clean_environment(**disk.env)
+    put_back(damaged)
+    disk.fail(1_000_000, kinds=WRITE | SYNC | RESIZE)
+    done = run(*command, cwd=tmp_path, env=env)
+    assert done.returncode == 3, done.stderr
+    calls = disk.calls
+    broke_off = 0
+    for first in range(1, calls + 1, 1 if LONG else calls // 8):
+        put_back(damaged)
+        disk.fail(first, kinds=WRITE | SYNC | RESIZE)
+        done = run(*command, cwd=tmp_path, env=env)
+        disk.heal()
+        for kept in tmp_path.glob("*.cut-at-*"):
+            assert f" bytes are in {kept.name}" in done.stderr
+        assert not list(tmp_path.glob("*.salvaged*"))
+        broke_off += done.returncode == 1
+        if done.returncode == 1:
+            assert len(done.stderr.splitlines()) == 1, done.stderr
+            assert "broke off" in done.stderr
+            assert "large" in lost()
+        else:  # what failed was the tidying up after it
+            assert done.returncode == 3, done.stderr
+        with closing(DuckDBStorage(path)) as storage:
+            there = {name: storage.state(name).records for name in ("large", "small")}
+        assert there == {"large": 150_000 - 122_880, "small": 9}
+    assert broke_off > 4
 
 
 def test_a_log_on_a_full_disk_stops_nothing(tmp_path: Path) -> None:

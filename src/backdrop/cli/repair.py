@@ -23,19 +23,19 @@ def repair(
 
     The WAL is cut after its last good commit. Of a damaged file, all that can be read goes into a
     new one, which takes its place. What was cut off or replaced is kept beside the store. The exit
-    code is 3 where something is lost, or may be, and 1 where nothing can be read.
+    code is 3 where something is lost, or may be, and 1 where nothing can be read, or there is no
+    room for what can.
     """
     os.umask(0o077)  # what is made is for its owner alone
     try:
         found = repair_store(store)
     except BeyondRepair as error:
+        _say(error.done)
         _show(Saved(name, records, None) for name, records in error.acknowledged.items())
         raise Stop(str(error)) from None
-    for line in found.done or ["Nothing had to be repaired"]:
-        note.print(line, markup=False)
+    _say(found.done or ["Nothing had to be repaired"])
     _show(found.buckets)
-    for line in found.lost:
-        note.print(f"LOST: {line}", markup=False)
+    _say(f"LOST: {line}" for line in found.lost)
     are = "is" if found.lost_records == 1 else "are"
     missing = f"{counted(found.lost_records, 'acknowledged record')} {are} lost"
     if not found.is_counted:
@@ -43,6 +43,11 @@ def repair(
     note.print(f"{store} can be opened; {missing}", markup=False)
     if found.lost or found.lost_records or not found.is_counted:
         raise typer.Exit(_SOMETHING_IS_LOST)
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        note.print(line, markup=False)
 
 
 def _show(buckets: Iterable[Saved]) -> None:

@@ -116,7 +116,7 @@ def repair_store(url: str) -> Repair:
     """Make the damaged store that the URL names one that can be opened again.
 
     Raises InvalidRequest for a store that is no file, BeyondRepair where nothing can be read, and
-    StorageUnavailable where another process has it open.
+    StorageUnavailable where another process has it open or there is no room for what can be.
     """
     path = duckdb_path(url)
     if path is None:

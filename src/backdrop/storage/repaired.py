@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from backdrop.errors import StorageUnavailable
@@ -45,8 +45,11 @@ class Repair:
 
 
 class BeyondRepair(StorageUnavailable):
-    """Nothing of the file can be read. `acknowledged`: how many records each bucket had."""
+    """Nothing of the file can be read. `acknowledged`: how many records each bucket had. `done`: as
+    of a Repair.
+    """
 
     def __init__(self, message: str, acknowledged: Mapping[str, int]) -> None:
         super().__init__(message)
         self.acknowledged = acknowledged
+        self.done: Sequence[str] = ()

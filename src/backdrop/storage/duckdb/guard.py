@@ -7,6 +7,7 @@ import fcntl
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from zlib import crc32
 
@@ -24,7 +25,7 @@ from backdrop.storage.duckdb.commit_log import (
     wal_of,
     write_commit_log,
 )
-from backdrop.storage.duckdb.disk import sync, wal_size
+from backdrop.storage.duckdb.disk import NotSynced, sync, wal_size
 from backdrop.storage.duckdb.opening import (
     Damaged,
     Room,
@@ -320,19 +321,33 @@ def cut(wal: Path, at: int) -> tuple[Path, int]:
     with wal.open("rb+") as file:
         file.seek(at)
         rest = file.read()
-        kept = new_name(wal, f"cut-at-{at}")
+        kept = keep(rest, new_name(wal, f"cut-at-{at}"))
         try:
-            kept.touch(0o600)
-            kept.write_bytes(rest)
             file.truncate(at)
         except OSError:
-            with contextlib.suppress(OSError):
-                kept.unlink(missing_ok=True)
+            kept.unlink()
             raise
-        sync(file.fileno(), wal)
+        try:
+            sync(file.fileno(), wal)
+        except NotSynced as error:
+            told = f"{error}; {len(rest):,} bytes are in {kept.name}"
+            raise NotSynced(told) from error
     if at == 0:
         wal.unlink()
     return kept, len(rest)
+
+
+def keep(content: bytes, path: Path) -> Path:
+    """A new file of that name, synced, for its owner alone. Raises OSError, and leaves none."""
+    try:
+        with open(path, "xb", opener=partial(os.open, mode=0o600)) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    return path
 
 
 def new_name(path: Path, ending: str) -> Path:

@@ -25,7 +25,7 @@ from backdrop.storage.duckdb.commit_log import (
     wal_of,
 )
 from backdrop.storage.duckdb.engine import DuckDBStorage
-from backdrop.storage.duckdb.guard import cut, lock, new_name
+from backdrop.storage.duckdb.guard import cut, keep, lock, new_name
 from backdrop.storage.duckdb.opening import (
     Damaged,
     Room,
@@ -41,11 +41,29 @@ from backdrop.storage.repaired import BeyondRepair, Repair, Saved
 
 def repair(path: Path) -> Repair:
     """Make the store one that can be opened. Raises BeyondRepair, or StorageUnavailable where
-    another process has it open."""
+    another process has it open or what is to be kept can't be written.
+    """
     if not path.is_file():
         raise StorageUnavailable(f"there is no file {path}: put back a copy of it")
-    found = Repair()
-    with contextlib.closing(_Held(path)) as file:
+    found, file = Repair(), _Held(path)
+    try:
+        _repair(file, found)
+    except BeyondRepair as error:
+        error.done = found.done
+        raise
+    except (duckdb.Error, OSError, StorageUnavailable) as error:
+        so_far = [*found.done, *found.lost]
+        raise StorageUnavailable(
+            f"the repair of {path} broke off: {str(error).splitlines()[0]}. No record was given "
+            "up. Make as much room as the store takes, and repair it again"
+            + (f". Done so far: {'; '.join(so_far)}" if so_far else "")
+        ) from error
+    return found
+
+
+def _repair(file: _Held, found: Repair) -> None:
+    path = file.path
+    with contextlib.closing(file):
         known = read_commit_log(commit_log_of(path))
         had = known.records() if known else {}
         if known is not None:
@@ -79,7 +97,6 @@ def repair(path: Path) -> Repair:
     found.buckets = [
         Saved(name, had.get(name), counts.get(name)) for name in sorted({*had, *counts})
     ]
-    return found
 
 
 class _Held:
@@ -147,9 +164,7 @@ def _mend_header(file: _Held, known: CommitLog, found: Repair) -> None:
         if checkpoints(header) <= checkpoints(known.header):
             found.done.append("took the file as it is: it is not the one of the commit log")
         return
-    kept = new_name(file.path, "header")
-    kept.touch(0o600)
-    kept.write_bytes(header)
+    kept = keep(header, new_name(file.path, "header"))
     file.put_header(known.header)
     found.done.append(f"put the header back from the commit log: what it was is in {kept.name}")
 
@@ -250,7 +265,7 @@ def _salvage(
     tables: Mapping[str, str],
     broken: Sequence[str],
 ) -> Path:
-    """A new file with all that can be read. Raises StorageUnavailable where it can't be written."""
+    """A new file with all that can be read."""
     fresh, owner = new_name(path, "salvaged"), path.stat()
     try:
         with contextlib.closing(duckdb.connect(str(fresh))) as new:
@@ -262,13 +277,10 @@ def _salvage(
                 for select in _selects(connection, name, broken):
                     copy_rows(_up_to_damage(connection, select), new, name)
             new.execute("CHECKPOINT")  # closing would say nothing of one that fails
-    except duckdb.Error as error:
+    except BaseException:
         for file in (fresh, wal_of(fresh)):
             file.unlink(missing_ok=True)
-        raise StorageUnavailable(
-            f"can't write what can be read to {fresh}: {str(error).splitlines()[0]}. {path} is as "
-            "it was: make as much room as it takes, and repair it again"
-        ) from error
+        raise
     return fresh
 
 
