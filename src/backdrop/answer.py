@@ -72,6 +72,8 @@ def _axis(query: Query, most_rows: int) -> list[datetime] | None:
     """The periods to fill: those of a range with both ends; None where nothing is filled."""
     if query.period is None or query.start is None or query.end is None:
         return None
+    if (query.end - query.start) // query.period.longest > most_rows:
+        raise too_many_rows(most_rows)
     axis = list(islice(query.period.axis(query.start, query.end), most_rows + 1))
     if len(axis) > most_rows:
         raise too_many_rows(most_rows)

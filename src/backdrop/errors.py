@@ -48,7 +48,7 @@ CODES: Mapping[str, str] = {
     "forbidden": "The token is good, but for another bucket, another scope, or records rather than "
     "administration: send the one that is for this.",
     "storage_unavailable": "The store does not answer: nothing was changed; try again after "
-    "`Retry-After`.",
+    "`Retry-After`, but if the message says that the store's file is damaged.",
     "outcome_unknown": "The store did not say whether it kept the write: it is whole, or not there "
     "at all. Send it again, with the same `Idempotency-Key` if it had one; without one only if its "
     "records have an `_id` or get one by `auto_ids`, else look first.",

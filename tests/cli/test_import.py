@@ -100,6 +100,23 @@ def test_standard_input_and_the_buckets_csv_types(server: Server, make: Make) ->
     ]
 
 
+def test_the_command_that_goes_on_holds_no_password(server: Server, make: Make) -> None:
+    """Whether it came by flag or from the environment."""
+    token = make("without")
+    path = server.folder / "secret.ndjson"
+    path.write_text('{"aa": 1}\n{"a-b": 1}')
+    store = "mongodb://user:the-password@localhost/backdrop?tlsCertificateKeyFilePassword=another"
+    for flags, env in (([f"--store={store}"], {}), ([], {"BACKDROP_STORE": store})):
+        done = run(
+            *("import", "without", path.name, "--batch=1", f"--url={server.url}", *flags),
+            cwd=server.folder,
+            env=clean_environment(BACKDROP_TOKEN=token, **env),
+        )
+        assert f"--skip=1 --batch=1 --url={server.url}\n" in done.stderr
+        assert "password" not in done.stderr
+        assert "another" not in done.stderr
+
+
 def test_a_bad_batch_names_the_line_and_how_to_go_on(server: Server, make: Make) -> None:
     """Batches before it are stored, nothing of it is; the command that is told imports the rest."""
     make("mended")

@@ -457,6 +457,7 @@ def test_the_axis_holds_the_periods_of_the_range_without_gap_or_overlap(
         assert axis == []
         return
     assert all(a < b == period.next(a) for a, b in pairwise(axis))
+    assert all(period.next(start) - start <= period.longest for start in axis)
     turns = [run.since for run in segments(period.zone, first, end)]
     probes = [first, end - MICROSECOND, *(turn for turn in turns if turn < end)]
     probes += [first + (end - first) * share for share in (0.3, 0.7, 0.999)]

@@ -15,6 +15,7 @@ from backdrop.domain.words import counted
 from backdrop.file_rows import BadFile, CsvTypes, Format, Row
 from backdrop.refusals import Refused
 from backdrop.settings import FIELDS, Settings
+from backdrop.storage.open import without_credentials
 
 NAME = "backdrop"
 DEFAULT_BATCH = 10_000
@@ -147,7 +148,7 @@ class Place:
     def _command(self, skip: int, bad_option: str | None = None) -> str:
         """The command that imports the rest. A secret given by flag is left to be typed again.
 
-        So is the value of `bad_option`, which must be another one.
+        So is an address that holds one, and the value of `bad_option`, which must be another one.
         """
         job = self.job
         options = {
@@ -160,7 +161,8 @@ class Place:
         }
         for name in ("url", "store"):
             given = getattr(job.settings, name)
-            options[name] = None if given == FIELDS[name].default else given
+            has_secret = "@" in given or without_credentials(given) != given
+            options[name] = None if has_secret or given == FIELDS[name].default else given
         if bad_option:
             options[bad_option] = bad_option.upper()
         words = [_program(), "import", job.bucket, *job.files[self.file_number :]]

@@ -74,6 +74,12 @@ class Period:
     name: str
     zone: ZoneInfo = field(default=_UTC)
 
+    @property
+    def longest(self) -> timedelta:
+        """No period of this name takes longer, in any zone: a date can come twice, but once."""
+        days = {"day": 1, "week": 7, "month": 31, "quarter": 92, "year": 366}
+        return timedelta(days=days[self.name] + 1) if self.name in days else timedelta(hours=1)
+
     def start(self, instant: datetime) -> datetime:
         """The first instant of the period that holds `instant`."""
         if self.name == "hour":

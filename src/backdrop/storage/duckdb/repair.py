@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from backdrop.domain.words import counted
 from backdrop.errors import StorageUnavailable
 from backdrop.storage.duckdb.catalogue import quoted
 from backdrop.storage.duckdb.commit_log import (
@@ -77,14 +78,16 @@ def _repair(file: _Held, found: Repair) -> None:
         file.lock()
         if salvaged is not None:
             _put_in_place(salvaged, path, found)
-            buckets = {table for table, _ in records.values()}
-            found.lost += [f"some of the table {name}" for name in broken if name not in buckets]
     with contextlib.closing(_Held(path)) as file:  # which may be another by now
         with contextlib.closing(open_file(path, Room())) as connection:
             if known is None and connection.execute("SELECT * FROM opened").fetchall():
                 found.done.append("took the file as it is: nobody knows what its WAL should hold")
                 found.is_counted = False
             counts = {name: _count(connection, table) for name, (table, _) in records.items()}
+            of_buckets = {table for table, _ in records.values()}
+            for name in broken:
+                if name not in of_buckets:
+                    found.lost.append(_left_of(name, _count(connection, name)))
             _correct(connection, counts)
         file.lock()
         _begin_commit_log(path, found)
@@ -237,6 +240,13 @@ def _is_readable(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
     except duckdb.Error:
         return False
     return True
+
+
+def _left_of(table: str, rows: int) -> str:
+    told = f"some of the table {table}, which has {counted(rows, 'row')} now"
+    if table == "tokens":
+        told += ": whose token is refused needs a new one (`backdrop token create`)"
+    return told
 
 
 _ROWS_TOGETHER = 122_880
