@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from backdrop.cli.batches import Destination
 from backdrop.domain.words import counted
@@ -161,7 +162,7 @@ class Place:
         }
         for name in ("url", "store"):
             given = getattr(job.settings, name)
-            has_secret = "@" in given or without_credentials(given) != given
+            has_secret = without_credentials(given) != given or "@" in urlsplit(given).netloc
             options[name] = None if has_secret or given == FIELDS[name].default else given
         if bad_option:
             options[bad_option] = bad_option.upper()
