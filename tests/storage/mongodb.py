@@ -29,6 +29,7 @@ _ARGUMENTS = (
     *("--replSet", "backdrop", "--bind_ip", "127.0.0.1", "--nounixsocket"),
     *("--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "128", "--quiet"),
     *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+    *("--setParameter", "ttlMonitorEnabled=false"),  # the tests' clocks stand in its past
     *("--setParameter", "enableTestCommands=1"),  # to have it fail where a test wants it to
 )
 _numbers = count()
