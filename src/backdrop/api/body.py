@@ -87,8 +87,8 @@ async def read_records_body(request: Request, limits: Limits) -> SentBody:
         refuse_other_content(content_type)
     encoding = content_encoding(request.headers.get("content-encoding"))
     sent = await _read(request, limits)
-    if sent:
-        refuse_other_content(content_type)
+    if sent and content_type is None:
+        refuse_other_content(None)
     return SentBody(sent, encoding)
 
 

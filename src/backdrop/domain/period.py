@@ -77,8 +77,7 @@ class Period:
     @property
     def longest(self) -> timedelta:
         """No period of this name takes longer, in any zone: a date can come twice, but once."""
-        days = {"day": 1, "week": 7, "month": 31, "quarter": 92, "year": 366}
-        return timedelta(days=days[self.name] + 1) if self.name in days else timedelta(hours=1)
+        return _HOUR if self.name == "hour" else timedelta(days=_longest_days[self.name] + 1)
 
     def start(self, instant: datetime) -> datetime:
         """The first instant of the period that holds `instant`."""
