@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,9 +42,30 @@ class Server:
     def log(self) -> str:
         return "".join(self.lines)
 
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Where the pattern is in what it has printed, once it is.
+
+        Its lines come when they come: some after the one that says that it is ready, those of the
+        log after the answers that they are about.
+        """
+        return wait_for(pattern, lambda: self.log)
+
+    def link(self) -> str:
+        """The address that signs in once, which it prints where no sign-on service is set."""
+        return self.wait_for(r"pages +upload a spreadsheet: open (http\S+) \(once, within")[1]
+
     def run(self, *arguments: str, stdin: str | bytes = "") -> subprocess.CompletedProcess[str]:
         """What a command prints, run in the server's folder and told of the server."""
         return run(*arguments, cwd=self.folder, env=self.env, stdin=stdin)
+
+
+def wait_for(pattern: str, read: Callable[[], str], seconds: float = 30) -> re.Match[str]:
+    """Where the pattern is in the text that is read again and again, once it is."""
+    until = time.monotonic() + seconds
+    while not (found := re.search(pattern, text := read())):
+        assert time.monotonic() < until, f"{pattern!r} is not in {text}"
+        time.sleep(0.01)
+    return found
 
 
 def clean_environment(**more: str) -> dict[str, str]:

@@ -40,13 +40,6 @@ def seconds_of(worker: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def wait_for(text: str, server: Server) -> None:
-    until = time.monotonic() + 30
-    while text not in server.log:
-        assert time.monotonic() < until, server.log
-        time.sleep(0.01)
-
-
 def ask(server: Server, times: int = 1) -> list[str]:
     """Each time over a connection of its own; the ids of the requests."""
     with httpx2.Client(headers={"Connection": "close"}, timeout=30) as client:
@@ -73,26 +66,19 @@ def test_a_worker_that_dies_is_replaced(url: str, tmp_path: Path) -> None:
         for number in range(2):
             gone, stays = workers_of(server)
             os.kill(gone, signal.SIGKILL)
-            wait_for(f'"pid":{gone},"exit_code":-9', server)
+            server.wait_for(f'"pid":{gone},"exit_code":-9')
             ask(server, 10)
             until = time.monotonic() + 30
             while len(workers_of(server)) < 2:
                 assert time.monotonic() < until
                 time.sleep(0.01)
             assert stays in workers_of(server)
-            wait_for_starts(server, 3 + number)
+            server.wait_for(rf'(?s)(.*"event":"started"){{{3 + number}}}')
         ask(server, 10)
         lines = [json.loads(line) for line in server.lines if '"worker_died"' in line]
         assert len(lines) == 2
         assert all(line["level"] == "error" for line in lines)
     assert server.process.returncode == 0
-
-
-def wait_for_starts(server: Server, times: int) -> None:
-    until = time.monotonic() + 30
-    while server.log.count('"event":"started"') < times:
-        assert time.monotonic() < until, server.log
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -103,7 +89,7 @@ def test_a_stop_finishes_the_request_in_flight(
     with posting(url, tmp_path) as (server, connection, rest):
         for process in (*workers_of(server), server.process.pid):
             os.kill(process, number)
-        wait_for("Stopping: no new requests", server)
+        server.wait_for("Stopping: no new requests")
         wait_until_refused(server)
         assert server.process.poll() is None
         connection.sendall(rest)
@@ -114,7 +100,7 @@ def test_a_stop_finishes_the_request_in_flight(
 def test_a_second_signal_stops_at_once(url: str, tmp_path: Path) -> None:
     with posting(url, tmp_path) as (server, _, _):
         server.process.send_signal(signal.SIGINT)
-        wait_for("Stopping: no new requests", server)
+        server.wait_for("Stopping: no new requests")
         wait_until_refused(server)
         assert server.process.poll() is None
         server.process.send_signal(signal.SIGINT)

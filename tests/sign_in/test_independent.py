@@ -158,13 +158,13 @@ def test_the_whole_way_by_the_settings_that_are_documented(tmp_path: Path, host:
             )
             assert is_page(refused, 403, "has no permission")
             assert known.client_secret not in server.log
-            assert f"{service} (back to {server.url}/_user/authorized)" in server.log
+            server.wait_for(re.escape(f"{service} (back to {server.url}/_user/authorized)"))
 
 
 def test_the_link_that_is_printed_signs_in_once(tmp_path: Path) -> None:
     """A look at it does not use it up; the button does."""
     with backdrop(tmp_path) as server, httpx2.Client(trust_env=False) as client:
-        link = _link(server)
+        link = server.link()
         assert link.startswith(f"{server.url}/_user/link?key=")
         for _ in range(2):
             asked = client.get(link)
@@ -182,17 +182,6 @@ def test_the_link_that_is_printed_signs_in_once(tmp_path: Path) -> None:
         assert is_page(page, 200, "BACKDROP_OIDC_DISCOVERY_URL", "one-time link")
         key = link.partition("key=")[2]
         assert sum(key in line for line in server.lines) == 1
-
-
-def _link(server: Server) -> str:
-    for _ in range(1000):
-        found = re.search(r"pages +upload a spreadsheet: open (http\S+) \(once, within", server.log)
-        if found:
-            return found[1]
-        server.process.poll()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.process.wait(0.01)
-    raise AssertionError(f"no link is printed: {server.log}")
 
 
 def _admin_token(server: Server) -> str:

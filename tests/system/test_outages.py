@@ -20,7 +20,7 @@ from pymongo import MongoClient
 from backdrop.domain.query import Query
 from backdrop.errors import StorageUnavailable
 from backdrop.storage.mongodb.engine import MongoDBStorage
-from tests.live import BACKDROP, clean_environment, live_server
+from tests.live import BACKDROP, clean_environment, live_server, wait_for
 from tests.storage import mongodb
 from tests.storage.contract import THINGS
 from tests.storage.exact import batch, ids
@@ -139,11 +139,11 @@ def test_a_server_that_is_started_in_an_election_waits(tmp_path: Path, members: 
             cwd=tmp_path,
         )
         try:
-            _wait_for("waiting for one to be elected", log)
+            wait_for("waiting for one to be elected", log.read_text, 60)
             assert "ready" not in log.read_text()
             for member in members.members[:2]:
                 member.start()
-            _wait_for("ready at", log)
+            wait_for("ready at", log.read_text, 60)
         finally:
             process.terminate()
             process.wait(20)
@@ -163,17 +163,10 @@ def test_a_copy_that_is_started_in_an_election_says_that_it_waits(
             cwd=tmp_path,
         )
         try:
-            _wait_for("waiting for one to be elected", log)
+            wait_for("waiting for one to be elected", log.read_text, 60)
         finally:
             process.kill()
             process.wait(20)
-
-
-def _wait_for(text: str, log: Path) -> None:
-    until = time.monotonic() + 60
-    while text not in log.read_text():
-        assert time.monotonic() < until, log.read_text()
-        time.sleep(0.02)
 
 
 @pytest.fixture
