@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
-from pymongo import MongoClient
+from pymongo import MongoClient, common
 
 from backdrop.storage.port import Storage
 
@@ -33,6 +33,8 @@ _ARGUMENTS = (
     *("--setParameter", "enableTestCommands=1"),  # to have it fail where a test wants it to
 )
 _numbers = count()
+
+common.MIN_HEARTBEAT_INTERVAL = 0.05  # seconds, not 0.5: closing a client waits as long
 
 
 def mongod() -> Path:
