@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 import pytest
 
 from backdrop.cli import main
+from tests.eventually import eventually
 from tests.leaks import keep
 
 BACKDROP = str(Path(sys.executable).with_name("backdrop"))
@@ -42,13 +45,30 @@ class Server:
     def log(self) -> str:
         return "".join(self.lines)
 
-    def wait_for(self, pattern: str) -> re.Match[str]:
+    def wait_for(self, pattern: str, seconds: float = 10) -> re.Match[str]:
         """Where the pattern is in what it has printed, once it is.
 
         Its lines come when they come: some after the one that says that it is ready, those of the
         log after the answers that they are about.
         """
-        return wait_for(pattern, lambda: self.log)
+        return eventually(
+            lambda: re.search(pattern, self.log),
+            seconds=seconds,
+            said=lambda: f"{pattern!r} is not in {self.log}",
+        )
+
+    def wait_until_it_refuses(self) -> None:
+        """Return once nothing listens on the server's port."""
+        address = urlsplit(self.url)
+
+        def refuses() -> bool:
+            try:
+                socket.create_connection((address.hostname, address.port), timeout=1).close()
+            except OSError:
+                return True
+            return False
+
+        eventually(refuses, seconds=10, said=lambda: f"{self.url} still accepts connections")
 
     def link(self) -> str:
         """The address that signs in once, which it prints where no sign-on service is set."""
@@ -57,15 +77,6 @@ class Server:
     def run(self, *arguments: str, stdin: str | bytes = "") -> subprocess.CompletedProcess[str]:
         """What a command prints, run in the server's folder and told of the server."""
         return run(*arguments, cwd=self.folder, env=self.env, stdin=stdin)
-
-
-def wait_for(pattern: str, read: Callable[[], str], seconds: float = 30) -> re.Match[str]:
-    """Where the pattern is in the text that is read again and again, once it is."""
-    until = time.monotonic() + seconds
-    while not (found := re.search(pattern, text := read())):
-        assert time.monotonic() < until, f"{pattern!r} is not in {text}"
-        time.sleep(0.01)
-    return found
 
 
 def clean_environment(**more: str) -> dict[str, str]:

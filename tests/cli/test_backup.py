@@ -24,6 +24,7 @@ from backdrop.errors import StorageUnavailable
 from backdrop.storage.duckdb.engine import DuckDBStorage
 from backdrop.storage.open import open_storage
 from backdrop.storage.port import Storage
+from tests.eventually import eventually
 from tests.live import BACKDROP, Server, live_server, run
 from tests.storage.contract import kept, token
 from tests.storage.damage import blocks, files, put
@@ -245,14 +246,12 @@ def test_killed_in_the_middle_it_leaves_no_half_backup(tmp_path: Path) -> None:
         writer.join()
         for number in range(KILLED):
             with backing_up(server) as command:
-                wait_for(tmp_path, SERVERS if number % 2 else "one.backup.part-*")
+                wait_for_a_file(tmp_path, SERVERS if number % 2 else "one.backup.part-*")
                 command.kill()
             assert not (tmp_path / "one.backup").exists()
-        until = time.monotonic() + 30
-        while list(tmp_path.glob(SERVERS)):  # what the server made for nobody
-            assert time.monotonic() < until
+        eventually(lambda: not list(tmp_path.glob(SERVERS)))  # what the server made for nobody
         with backing_up(server) as command:
-            wait_for(tmp_path, SERVERS)
+            wait_for_a_file(tmp_path, SERVERS)
             server.process.kill()
             _, said = command.communicate(timeout=60)
         assert command.returncode == 1
@@ -268,11 +267,8 @@ def test_killed_in_the_middle_it_leaves_no_half_backup(tmp_path: Path) -> None:
     assert batches_in(tmp_path / "new.duckdb") == list(range(1, writer.acknowledged + 1))
 
 
-def wait_for(folder: Path, pattern: str) -> None:
-    until = time.monotonic() + 30
-    while not list(folder.glob(pattern)):
-        assert time.monotonic() < until
-        time.sleep(0.001)
+def wait_for_a_file(folder: Path, pattern: str) -> None:
+    eventually(lambda: list(folder.glob(pattern)), every=0.001)
 
 
 def test_a_damaged_store_is_named_with_its_repair(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from backdrop.domain.record import parse_records
 from backdrop.errors import NotFound
 from backdrop.storage.open import open_storage
 from backdrop.storage.port import Storage
+from tests.eventually import eventually
 from tests.flights import flights
 from tests.live import BACKDROP, clean_environment, live_server, run
 from tests.storage import mongodb as server
@@ -95,7 +96,7 @@ def test_a_copy_that_was_killed_goes_on(folder: Path, mongodb_url: str) -> None:
     with closing(open_storage(mongodb_url)) as watching:
         watching.check()  # the first look at a set takes longer than those that follow
         process = start(*command, cwd=folder)
-        wait_for_a_bucket(watching)
+        eventually(watching.buckets, seconds=60, every=0.005)
         process.kill()
         process.communicate()
         assert process.returncode == -9
@@ -133,7 +134,7 @@ def test_an_interrupted_copy_says_how_to_go_on(folder: Path, mongodb_url: str) -
     with closing(open_storage(mongodb_url)) as watching:
         watching.check()  # the first look at a set takes longer than those that follow
         process = start("copy", "duckdb:flights.duckdb", mongodb_url, cwd=folder)
-        wait_for_a_bucket(watching)
+        eventually(watching.buckets, seconds=60, every=0.005)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
         assert (process.returncode, errors.count(b"Interrupted")) == (130, 1), errors
@@ -151,13 +152,6 @@ def start(*arguments: str, cwd: Path) -> subprocess.Popen[bytes]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
-
-
-def wait_for_a_bucket(storage: Storage) -> None:
-    until = time.monotonic() + 60
-    while not storage.buckets():
-        assert time.monotonic() < until, "no bucket comes"
-        time.sleep(0.005)
 
 
 def test_a_clash_stops_it_before_anything_is_changed(folder: Path) -> None:

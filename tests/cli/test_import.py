@@ -9,7 +9,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -21,6 +20,7 @@ import pytest
 
 from backdrop.client import Client
 from tests.cli.scripted import ScriptedServer, scripted_server
+from tests.eventually import eventually
 from tests.live import BACKDROP, Server, call, clean_environment, live_server, run
 from tests.sheets import MAKERS
 
@@ -392,9 +392,7 @@ def _interrupted_at(
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        until = time.monotonic() + 20
-        while len(server.received) < count and time.monotonic() < until:
-            time.sleep(0.02)
+        eventually(lambda: len(server.received) >= count, seconds=20)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
         for line in process.stderr:
@@ -445,9 +443,7 @@ def test_an_interrupt_while_there_is_nothing_to_wait_for(tmp_path: Path) -> None
             text=True,
         ) as process,
     ):
-        until = time.monotonic() + 20
-        while not server.asked and time.monotonic() < until:
-            time.sleep(0.02)
+        eventually(lambda: server.asked, seconds=20)
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
         assert process.stderr is not None

@@ -14,6 +14,7 @@ from select import select
 import httpx2
 import pytest
 
+from tests.eventually import eventually
 from tests.hostile.conftest import Target
 from tests.hostile.raw import connect
 from tests.live import Server, live_server
@@ -144,9 +145,7 @@ def test_readers_that_take_nothing_have_so_many_places(tmp_path: Path) -> None:
         assert httpx2.get(f"{url}?group_by=aa&limit=1", timeout=30).status_code == 200
         for reader in readers:
             reader.close()
-        until = time.monotonic() + 30
-        while httpx2.get(url, timeout=30).status_code != 200:
-            assert time.monotonic() < until
+        eventually(lambda: httpx2.get(url, timeout=30).status_code == 200)
 
 
 def test_large_bodies_that_come_slowly_have_so_much_room(tmp_path: Path) -> None:

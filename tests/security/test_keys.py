@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +16,7 @@ from backdrop.storage.duckdb.engine import DuckDBStorage
 from backdrop.web.providers import Registration, Signon
 from backdrop.web.sign_in import SignIn
 from tests.api.conftest import Desk, bearer, desk
+from tests.eventually import eventually
 from tests.live import live_server, run
 from tests.security.conftest import Deployment
 
@@ -47,9 +47,8 @@ def test_the_use_of_a_token_is_noted_once_a_minute(deployment: Deployment) -> No
         for _ in range(3):
             assert deployment.clients["both"].get("/guarded", headers=headers).status_code == 200
         expected = seen[-1] if seconds > 1 else deployment.clock().isoformat()
-        until = time.monotonic() + 20
-        while shown() != expected and time.monotonic() < until:
-            time.sleep(0.01)  # it is noted soon, not at once
+        # It is noted soon, not at once.
+        eventually(lambda expected=expected: shown() == expected, seconds=20)
         seen.append(shown())
     assert seen[0] is None
     assert seen[1] == seen[2]
@@ -65,9 +64,7 @@ def test_the_use_of_a_token_costs_no_commit_a_request(desk: Desk, duckdb: DuckDB
     made = client.post("/_buckets/things/tokens", headers=desk.admin, json=wish).json()
     headers = bearer(made["token"])
     client.get("/things?group_by=aa", headers=headers)
-    until = time.monotonic() + 20
-    while duckdb.load().commits < 3 and time.monotonic() < until:
-        time.sleep(0.01)
+    eventually(lambda: duckdb.load().commits >= 3, seconds=20)
     before = duckdb.load()
     for _ in range(50):
         assert client.get("/things?group_by=aa", headers=headers).status_code == 200

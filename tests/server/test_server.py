@@ -9,7 +9,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,18 +59,6 @@ def _commands(server: Server) -> list[str]:
     return commands
 
 
-def _wait_until_refused(server: Server) -> None:
-    """Return once nothing listens on the server's port."""
-    address = urlsplit(server.url)
-    for _ in range(1000):
-        try:
-            socket.create_connection((address.hostname, address.port), timeout=1).close()
-        except OSError:
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"{server.url} still accepts connections")
-
-
 def test_a_stop_finishes_the_request_in_flight(tmp_path: Path, slow_post: Any) -> None:
     """SIGTERM: no new connections; a body that is still arriving is read, stored, answered."""
     body = json.dumps({"_id": "late", "name": "x" * 50}).encode()
@@ -79,7 +66,7 @@ def test_a_stop_finishes_the_request_in_flight(tmp_path: Path, slow_post: Any) -
         connection = slow_post(server, body, 10)
         server.process.send_signal(signal.SIGTERM)
         server.wait_for("Stopping: no new requests, 1 in flight")
-        _wait_until_refused(server)
+        server.wait_until_it_refuses()
         assert server.process.poll() is None
         connection.sendall(body[10:])
         assert b"200 OK" in connection.recv(1000)

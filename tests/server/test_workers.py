@@ -8,8 +8,8 @@ import os
 import secrets
 import signal
 import socket
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,6 +17,7 @@ import httpx2
 import pytest
 
 from backdrop.server import beside, bind
+from tests.eventually import eventually
 from tests.live import Server, live_server, run
 from tests.storage import mongodb as database
 
@@ -66,19 +67,20 @@ def test_a_worker_that_dies_is_replaced(url: str, tmp_path: Path) -> None:
         for number in range(2):
             gone, stays = workers_of(server)
             os.kill(gone, signal.SIGKILL)
-            server.wait_for(f'"pid":{gone},"exit_code":-9')
+            server.wait_for(f'"pid":{gone},"exit_code":-9', 30)
             ask(server, 10)
-            until = time.monotonic() + 30
-            while len(workers_of(server)) < 2:
-                assert time.monotonic() < until
-                time.sleep(0.01)
+            eventually(lambda: len(workers_of(server)) >= 2)
             assert stays in workers_of(server)
-            server.wait_for(rf'(?s)(.*"event":"started"){{{3 + number}}}')
+            eventually(partial(has_started, server, 3 + number), said=lambda: server.log)
         ask(server, 10)
         lines = [json.loads(line) for line in server.lines if '"worker_died"' in line]
         assert len(lines) == 2
         assert all(line["level"] == "error" for line in lines)
     assert server.process.returncode == 0
+
+
+def has_started(server: Server, times: int) -> bool:
+    return server.log.count('"event":"started"') >= times
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -89,8 +91,8 @@ def test_a_stop_finishes_the_request_in_flight(
     with posting(url, tmp_path) as (server, connection, rest):
         for process in (*workers_of(server), server.process.pid):
             os.kill(process, number)
-        server.wait_for("Stopping: no new requests")
-        wait_until_refused(server)
+        server.wait_for("Stopping: no new requests", 30)
+        server.wait_until_it_refuses()
         assert server.process.poll() is None
         connection.sendall(rest)
         assert b"200 OK" in connection.recv(1000)
@@ -100,8 +102,8 @@ def test_a_stop_finishes_the_request_in_flight(
 def test_a_second_signal_stops_at_once(url: str, tmp_path: Path) -> None:
     with posting(url, tmp_path) as (server, _, _):
         server.process.send_signal(signal.SIGINT)
-        server.wait_for("Stopping: no new requests")
-        wait_until_refused(server)
+        server.wait_for("Stopping: no new requests", 30)
+        server.wait_until_it_refuses()
         assert server.process.poll() is None
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(20) == 130
@@ -112,7 +114,7 @@ def test_a_kill_leaves_nothing_that_holds_the_port(url: str, tmp_path: Path) -> 
     with live_server("read", "--workers", "3", "--store", url, cwd=tmp_path) as server:
         server.process.kill()
         server.process.wait()
-        wait_until_refused(server)
+        server.wait_until_it_refuses()
     port = str(urlsplit(server.url).port)
     with live_server("read", "--port", port, "--store", url, cwd=tmp_path) as again:
         ask(again)
@@ -177,15 +179,3 @@ def posting(url: str, folder: Path) -> Iterator[tuple[Server, socket.socket, byt
             assert b"100 Continue" in connection.recv(1000)  # the body is being read
             connection.sendall(body[:10])
             yield server, connection, body[10:]
-
-
-def wait_until_refused(server: Server) -> None:
-    """Return once nothing listens on the server's port."""
-    address = urlsplit(server.url)
-    for _ in range(2000):
-        try:
-            socket.create_connection((address.hostname, address.port), timeout=1).close()
-        except OSError:
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"{server.url} still accepts connections")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -31,6 +30,7 @@ from backdrop.storage.duckdb.engine import DuckDBStorage
 from backdrop.storage.memory import MemoryStorage
 from backdrop.storage.mongodb.engine import MongoDBStorage
 from backdrop.storage.port import Storage
+from tests.eventually import eventually
 from tests.storage import mongodb as server
 from tests.storage.exact import exact, outcome, stored
 from tests.strategies import FIELDS, IDS, LONG, batches, instants, records, values, zone
@@ -158,10 +158,9 @@ class Stores(RuleBasedStateMachine):
     def use_token(self, text: str) -> None:
         hashed, now = hash_token(text), self.now
         self.both(lambda store: store.token_used(hashed, now))
-        deadline = time.monotonic() + 10
-        while self.engine.token(hashed) != self.memory.token(hashed):
-            assert time.monotonic() < deadline, "the use of a token is never noted"
-            time.sleep(0.001)
+        eventually(
+            lambda: self.engine.token(hashed) == self.memory.token(hashed), seconds=10, every=0.001
+        )
 
     # -- records ----------------------------------------------------------------------------
 

@@ -20,7 +20,8 @@ from pymongo import MongoClient
 from backdrop.domain.query import Query
 from backdrop.errors import StorageUnavailable
 from backdrop.storage.mongodb.engine import MongoDBStorage
-from tests.live import BACKDROP, clean_environment, live_server, wait_for
+from tests.eventually import eventually
+from tests.live import BACKDROP, clean_environment, live_server
 from tests.storage import mongodb
 from tests.storage.contract import THINGS
 from tests.storage.exact import batch, ids
@@ -62,10 +63,8 @@ def gone(members: ReplicaSet, *harmed: Member) -> Iterator[None]:
     for member in harmed:
         member.kill()
     try:
-        until = time.monotonic() + 60
-        while any(_is_primary(one) for one in members.members if one not in harmed):
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        left = [one for one in members.members if one not in harmed]
+        eventually(lambda: not any(map(_is_primary, left)), seconds=60, every=0.05)
         yield
     finally:
         for member in harmed:
@@ -119,10 +118,7 @@ def test_while_the_database_is_gone_every_answer_is_503(
         for answer in answers:
             assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
             assert answer.json()["errors"][0]["code"] == "storage_unavailable"
-        until = time.monotonic() + 60
-        while client.get("/_status").status_code != 200:
-            assert time.monotonic() < until, "it does not recover"
-            time.sleep(0.1)
+        eventually(lambda: client.get("/_status").status_code == 200, seconds=60, every=0.1)
         assert post(3).status_code == 200
         records = client.get("/things").json()["data"]
         assert [record["_id"] for record in records] == ["1", "3"]
@@ -139,11 +135,15 @@ def test_a_server_that_is_started_in_an_election_waits(tmp_path: Path, members: 
             cwd=tmp_path,
         )
         try:
-            wait_for("waiting for one to be elected", log.read_text, 60)
+            eventually(
+                lambda: "waiting for one to be elected" in log.read_text(),
+                seconds=60,
+                said=log.read_text,
+            )
             assert "ready" not in log.read_text()
             for member in members.members[:2]:
                 member.start()
-            wait_for("ready at", log.read_text, 60)
+            eventually(lambda: "ready at" in log.read_text(), seconds=60, said=log.read_text)
         finally:
             process.terminate()
             process.wait(20)
@@ -163,7 +163,11 @@ def test_a_copy_that_is_started_in_an_election_says_that_it_waits(
             cwd=tmp_path,
         )
         try:
-            wait_for("waiting for one to be elected", log.read_text, 60)
+            eventually(
+                lambda: "waiting for one to be elected" in log.read_text(),
+                seconds=60,
+                said=log.read_text,
+            )
         finally:
             process.kill()
             process.wait(20)
