@@ -17,6 +17,7 @@ import httpx2
 import pytest
 from pymongo import MongoClient
 
+from backdrop.domain.bucket import Bucket
 from backdrop.domain.query import Query
 from backdrop.errors import StorageUnavailable
 from backdrop.storage.mongodb.engine import MongoDBStorage
@@ -210,6 +211,28 @@ def test_a_commit_that_is_not_confirmed_is_asked_for_again(
             write("things", batch({"_id": f"a{place}"}, {"_id": f"b{place}"}))
     assert ids(store) == ["a1", "b1"]
     assert store.state("things").records == 2
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"closeConnection": True},
+        {"errorCode": 91},
+        {"writeConcernError": {"code": 11602, "errmsg": "done, but it ceased to be the primary"}},
+    ],
+    ids=["no answer", "not done", "done, perhaps not for good"],
+)
+def test_a_collection_that_is_not_made_or_filled_is_asked_for_again(
+    members: ReplicaSet, store: MongoDBStorage, how: dict[str, object]
+) -> None:
+    """As a commit is: an election doesn't show when a bucket is made, replaced or copied."""
+    with failing(members, "createIndexes", 3, **how):
+        store.put_bucket(Bucket(name="other"))
+    with failing(members, "createIndexes", 3, **how):
+        store.replace("things", batch({"_id": "a"}, {"_id": "0"}))
+    with failing(members, "aggregate", 3, **how):
+        store.save("things", batch(*({"_id": str(number)} for number in range(25_001))))
+    assert len(ids(store)) == store.state("things").records == 25_002  # "0" was there
 
 
 @pytest.mark.parametrize(

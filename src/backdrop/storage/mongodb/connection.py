@@ -88,6 +88,10 @@ _SNAPSHOT_UNAVAILABLE = 246
 _TOO_LARGE_FOR_CACHE = 388
 _TOO_LARGE_OBJECT = 10334
 _OUT_OF_DISK_SPACE = 14031
+_STATE_CHANGES = (91, 189, 10107, 11600, 11602, 13435, 13436)
+"""Codes of a member that ceases to be the primary. Where they come as a write concern's error, the
+driver does not take them for an election.
+"""
 _TOO_LARGE_GROUPS = (_TOO_LARGE_OBJECT, 17419, 17420, 146, 292)
 """BSONObjectTooLarge as the stages of a pipeline say it, and too much memory."""
 _TOO_LARGE_TO_INSERT = "object to insert too large"
@@ -141,6 +145,12 @@ def is_too_large_a_group(error: Exception) -> bool:
 def is_too_large(error: Exception) -> bool:
     """Whether a transaction changed more than the server's cache takes."""
     return any(code == _TOO_LARGE_FOR_CACHE for code, _ in _failures(error))
+
+
+def _is_of_an_election(error: PyMongoError) -> bool:
+    return isinstance(error, ConnectionFailure) or any(
+        code in _STATE_CHANGES for code, _ in _failures(error)
+    )
 
 
 class _Primary(TopologyListener):
@@ -209,7 +219,7 @@ class Connection:
                 prepare()
                 return
             except PyMongoError as error:
-                waited = isinstance(error, ConnectionFailure) and self._is_there()
+                waited = _is_of_an_election(error) and self._is_there()
                 if not waited or time.monotonic() > until:
                     reason = "no primary was elected" if waited else _first_line(error)
                     raise StorageUnavailable(f"can't open the store: {reason}") from error
@@ -245,6 +255,21 @@ class Connection:
                 else:
                     yield found
                     return
+            time.sleep(_SHORT_PAUSE)
+
+    def again(self, work: Callable[[], T]) -> T:
+        """What `work` returns, which may be done twice: so it is where an election comes between.
+
+        For what the driver does not ask again by itself: commands that make or fill a collection.
+        """
+        until = time.monotonic() + self._client.options.server_selection_timeout
+        while True:
+            try:
+                return work()
+            except PyMongoError as error:
+                if not _is_of_an_election(error) or time.monotonic() > until:
+                    raise
+            self.refuse_if_gone()
             time.sleep(_SHORT_PAUSE)
 
     def transact(self, work: Callable[[Session], T]) -> T:

@@ -85,7 +85,7 @@ class MongoDBStorage:
         self._buckets, self._tokens = self._catalogue.buckets, self._catalogue.tokens
         self._audit = Audit(self.connection, clock)
         self._entries = Entries(self._catalogue.entries, self._audit, clock)
-        self._shelves = Shelves(self._database, kept_for=kept_for)
+        self._shelves = Shelves(self.connection, kept_for=kept_for)
         self._writing = Writing(self._database, self._catalogue, self._shelves, self._audit)
         self._turns: dict[str, threading.Lock] = {}
         try:

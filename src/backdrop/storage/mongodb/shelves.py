@@ -16,7 +16,7 @@ from pymongo.errors import PyMongoError
 from pymongo.operations import IndexModel
 
 from backdrop.errors import StorageUnavailable
-from backdrop.storage.mongodb.connection import Records, Session
+from backdrop.storage.mongodb.connection import Connection, Session
 from backdrop.storage.mongodb.documents import Document
 from backdrop.storage.mongodb.pipeline import TIME_INDEX
 
@@ -24,17 +24,24 @@ from backdrop.storage.mongodb.pipeline import TIME_INDEX
 class Shelves:
     """The collections that hold records, in one database."""
 
-    def __init__(self, database: Records, *, kept_for: timedelta) -> None:
-        self._database = database
-        self._left_over = database["left_over"]
+    def __init__(self, connection: Connection, *, kept_for: timedelta) -> None:
+        self._connection = connection
+        self._database = connection.database
+        self._left_over = self._database["left_over"]
         self._kept_for = Int64(kept_for // timedelta(milliseconds=1))
 
     def new(self) -> str:
         """The name of an empty collection. No other one ever has it."""
         name = f"records_{ObjectId()}"
         self._leave(name)
-        self._database[name].create_indexes([IndexModel(list(TIME_INDEX))])
+        indexes = [IndexModel(list(TIME_INDEX))]
+        self._connection.again(lambda: self._database[name].create_indexes(indexes))
         return name
+
+    def add(self, some: str, name: str) -> None:
+        """Copy the records of a collection into another one, but those whose ids it has."""
+        merge = {"$merge": {"into": name, "on": "_id", "whenMatched": "keepExisting"}}
+        self._connection.again(lambda: self._database[some].aggregate([merge]))
 
     def keep(self, name: str) -> None:
         """List a new collection as left over from now on only, as it is still being filled."""

@@ -144,8 +144,7 @@ class Writing:
             name = self._shelves.new()
             new = self._database[name]
             new.insert_many(to_documents(records, before["stored"]))
-            keep = {"into": name, "on": "_id", "whenMatched": "keepExisting"}
-            self._database[before["collection"]].aggregate([{"$merge": keep}])
+            self._shelves.add(before["collection"], name)
             contents = {
                 "records": new.count_documents({}),
                 "stored": before["stored"] + len(records),
