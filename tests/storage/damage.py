@@ -150,12 +150,14 @@ def damage(store: Killed, harm: str, places: range, folder: Path, repair_every: 
         for name in damaged.keys() - {n for n in damaged if damaged[n] is store.files[n]}:
             path.with_name(path.name + name).write_bytes(damaged[name])
         outcome = opening(path, store.whole)
+        if outcome == "refused" and files(path) != damaged:
+            outcome = "refused, and changed"
         found.counts[outcome] += 1
         if outcome == "refused" and place % repair_every == 0:
             put(folder, damaged)
             outcome = repairing(path, store)
             found.counts[outcome] += 1
-        if outcome != "refused":  # which changes nothing
+        if outcome != "refused":
             put(folder, store.files)
         if outcome not in RIGHT:
             found.wrong.append(f"{harm}, place {place}: {outcome}")

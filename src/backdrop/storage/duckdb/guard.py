@@ -145,9 +145,8 @@ class Guard:
             self._is_behind = True
 
     def unmark(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """The file is about to be closed: from then on it stands alone."""
-        with contextlib.suppress(duckdb.Error):  # then it is no worse than after a crash
-            connection.execute("DELETE FROM opened")
+        """The file is about to be closed: from then on it stands alone. Raises duckdb.Error."""
+        connection.execute("DELETE FROM opened")
 
     def end(self, state: State) -> None:
         """The file was closed, by which DuckDB has let go of the lock on it.

@@ -15,7 +15,7 @@ from backdrop.storage.duckdb.done import DoneWrites
 from backdrop.storage.duckdb.guard import Guard, WalEnd
 from backdrop.storage.duckdb.inserts import Inserts
 from backdrop.storage.duckdb.known_ids import IdsByTable
-from backdrop.storage.duckdb.opening import Room, refusal
+from backdrop.storage.duckdb.opening import Room, drop_left_over, refusal
 from backdrop.storage.duckdb.state import State, read_state
 from backdrop.storage.port import Report
 
@@ -54,6 +54,8 @@ class OpenFile:
         try:
             self.state = read_state(self.connection)
             self.done = DoneWrites(self.connection)
+            if is_writing:  # not before all that was read: what is damaged stays as it is
+                drop_left_over(self.connection)
             guard.begin(self.connection, self.state, is_writing=is_writing)
             self.ids = IdsByTable(self.connection, self.state.tables.values())
             self.inserts = Inserts(self.connection)
@@ -95,7 +97,9 @@ class OpenFile:
             have_left = self._changed.wait_for(lambda: not self._in_use, patience)
         self.ids.close()
         if state is not None:
-            self.guard.unmark(self.connection)
+            with suppress(duckdb.Error):  # then it is no worse than after a crash
+                self.guard.unmark(self.connection)
+                self.connection.execute("CHECKPOINT")
         self.connection.close()
         if state is not None:
             self.guard.end(state)

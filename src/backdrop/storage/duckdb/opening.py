@@ -33,12 +33,17 @@ class Room:
 
 
 def open_file(path: Path, room: Room) -> duckdb.DuckDBPyConnection:
-    """The file's connection. Raises StorageUnavailable, with the reason in its message."""
+    """The file's connection. What the WAL holds is taken into the file by CHECKPOINT alone: closing
+    leaves both as they are, in case that something is found to be damaged.
+
+    Raises StorageUnavailable, with the reason in its message.
+    """
     if not path.parent.is_dir():
         raise StorageUnavailable(f"can't open {path}: there is no folder {path.parent}")
     connection = None
     try:
         connection = duckdb.connect(str(path), config=CONFIG)
+        connection.execute("PRAGMA disable_checkpoint_on_shutdown")
         _remove_left_over_files(connection)  # nobody else has the file open, so they are no one's
         _set_up(connection, room)
         tables = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
@@ -60,7 +65,6 @@ def open_file(path: Path, room: Room) -> duckdb.DuckDBPyConnection:
         connection.execute(AUDIT_TABLE)
         connection.execute(DONE_TABLE)
         connection.execute(OPENED_TABLE)
-        _drop_left_over(connection)
     except duckdb.Error as error:
         if connection is not None:
             connection.close()  # as long as one is left, DuckDB gives the same broken database
@@ -154,7 +158,7 @@ def _remove_left_over_files(connection: duckdb.DuckDBPyConnection) -> None:
         file.unlink(missing_ok=True)
 
 
-def _drop_left_over(connection: duckdb.DuckDBPyConnection) -> None:
+def drop_left_over(connection: duckdb.DuckDBPyConnection) -> None:
     """Drop the tables of buckets that a process began to restore, and did not end."""
     tables = (
         "SELECT table_name FROM duckdb_tables() WHERE starts_with(table_name, 'records_') "

@@ -89,6 +89,7 @@ def _repair(file: _Held, found: Repair) -> None:
                 if name not in of_buckets:
                     found.lost.append(_left_of(name, _count(connection, name)))
             _correct(connection, counts)
+            connection.execute("CHECKPOINT")
         file.lock()
         _begin_commit_log(path, found)
     if not found.is_counted:
