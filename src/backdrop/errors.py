@@ -3,6 +3,7 @@
     BackdropError                 code, message, problems
     ├── InvalidRequest            what was sent can't be understood or used
     │   ├── AmbiguousRequest      headers that others on its way may understand otherwise
+    │   ├── BodyBrokeOff          a body that has no end
     │   ├── InvalidRecords        records break the rules of fields, values, times, ids or schema
     │   ├── InvalidQuery          parameters of a GET
     │   ├── InvalidSettings       settings of a bucket, a token or a user
@@ -67,7 +68,7 @@ CODES: Mapping[str, str] = {
     "this one came the most slowly: nothing was stored; send it again after `Retry-After`.",
     "internal_error": "A fault of the server: report it with the answer's `request_id`.",
     "invalid_request": "What was asked for can't be understood: see what the message expects.",
-    "ambiguous_request": "The headers say twice, or in two ways, where the request ends or whom it "
+    "ambiguous_request": "The headers do not say, or say twice, where the request ends or whom it "
     "is for: send one `Host`, and one of `Content-Length` and `Transfer-Encoding: chunked`.",
     # writes that are sent again
     "invalid_idempotency_key": "The header `Idempotency-Key` is not what it takes: send 1 to 255 "
@@ -78,6 +79,8 @@ CODES: Mapping[str, str] = {
     "body_too_large": "The body is past a size limit, as sent or unpacked: send smaller batches.",
     "body_too_slow": "The body took too long to arrive: send it in smaller batches, or over a "
     "better line.",
+    "body_broke_off": "The body ended before it was whole, or its chunks are not as "
+    "`Transfer-Encoding: chunked` has them: nothing was stored; send it again.",
     "unsupported_media_type": "The body is not declared as JSON in UTF-8: send "
     "`Content-Type: application/json`.",
     "unsupported_content_encoding": "The body is packed in a way that is not understood: send it "
@@ -218,6 +221,10 @@ class InvalidRequest(BackdropError):
 
 class AmbiguousRequest(InvalidRequest):
     default_code = "ambiguous_request"
+
+
+class BodyBrokeOff(InvalidRequest):
+    default_code = "body_broke_off"
 
 
 class InvalidRecords(InvalidRequest):

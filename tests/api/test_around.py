@@ -179,8 +179,8 @@ def test_a_root_error_is_a_fault() -> None:
     assert b"detail" not in answer.body
 
 
-def test_a_client_that_leaves_while_it_sends_is_answered_nothing(desk: Desk) -> None:
-    """Nobody is there; it is logged without a status, and is no fault of ours."""
+def test_a_client_that_leaves_while_it_sends_is_told_so_if_it_is_there(desk: Desk) -> None:
+    """It may have said that nothing follows; it is no fault of ours."""
     writer = desk.make("things")
     sent: list[Any] = []
 
@@ -201,10 +201,12 @@ def test_a_client_that_leaves_while_it_sends_is_answered_nothing(desk: Desk) -> 
         ],
     }
     anyio.run(create_app(desk.storage, observe=desk.seen.append), scope, receive, send)
-    assert sent == []
+    start, body = sent
+    assert (b"connection", b"close") in start["headers"]
+    assert b"body_broke_off" in body["body"]
     line = desk.seen[-1]
     assert isinstance(line, RequestAnswered)
-    assert line.status is None
+    assert line.status == start["status"] == 400
     assert not any(isinstance(one, ServerFault) for one in desk.seen)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from contextlib import closing
+from contextlib import closing, suppress
 from urllib.parse import urlsplit
 
 from tests.live import Server
@@ -24,12 +24,23 @@ def connect(server: Server, *, seconds: float = 20) -> socket.socket:
 
 def answers(server: Server, sent: bytes, *, seconds: float = 20) -> list[int]:
     """The statuses of all the answers to the bytes, after which the connection must end."""
+    received = exchanged(server, sent, seconds=seconds)
+    return [int(status) for status in _statuses.findall(received)]
+
+
+def exchanged(
+    server: Server, sent: bytes, *, seconds: float = 20, then_ends: bool = False
+) -> bytes:
+    """All that is answered to the bytes until the connection ends, as it must.
+
+    `then_ends`: whether the server is told that nothing follows.
+    """
     with closing(connect(server, seconds=seconds)) as connection:
         received = b""
-        try:
+        with suppress(ConnectionResetError, BrokenPipeError):
             connection.sendall(sent)
+            if then_ends:
+                connection.shutdown(socket.SHUT_WR)
             while part := connection.recv(65_536):
                 received += part
-        except (ConnectionResetError, BrokenPipeError):
-            pass
-    return [int(status) for status in _statuses.findall(received)]
+    return received

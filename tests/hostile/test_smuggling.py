@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
+import httpx2
 import pytest
 
 from tests.hostile.conftest import Target
-from tests.hostile.raw import LAST, STATUS, answers
+from tests.hostile.raw import LAST, STATUS, answers, exchanged
 
 _POST = b"POST /things HTTP/1.1\r\nHost: x\r\n"
 _CHUNKED = _POST + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -29,6 +32,8 @@ REFUSED = {
     "a coding in HTTP/1.0": b"POST /things HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "CR alone": b"GET /_status HTTP/1.1\r\nHost: x\rX-A: b\r\n\r\n",
     "two hosts": b"GET /_status HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    "no host": b"GET /_status HTTP/1.1\r\n\r\n",
+    "an empty host": b"GET /_status HTTP/1.1\r\nHost:\r\n\r\n",
     "NUL in a header": _GET + b"X-A: a\x00b\r\n\r\n",
     "no address": b"GET http:// HTTP/1.1\r\nHost: x\r\n\r\n",
     "HTTP/0.9": b"GET /_status\r\n",
@@ -45,6 +50,33 @@ def test_what_is_not_http_ends_the_connection(target: Target, sent: bytes) -> No
     """What follows it is not looked at: nobody knows where it begins."""
     assert answers(target.server, sent + LAST) == [400]
     assert target.is_well()
+
+
+_AS_WRITER = b"POST /things HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+BROKEN_OFF = {
+    "a chunk's size is none": b"zz\r\n",
+    "a chunk's size below 0": b"-1\r\n{}\r\n0\r\n\r\n",
+    "a chunk's size past 64 bits": b"fffffffffffffffff\r\n",
+    "a chunk's line ends with LF": b'8\n{"aa":1}\r\n0\r\n\r\n',
+    "a chunk is longer than it says": b'8\r\n{"aa":1}XX0\r\n\r\n',
+    "nothing after a chunk": b'8\r\n{"aa":1}\r\n',
+    "less than a length": b'{"aa":1}',
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_OFF)
+def test_a_body_without_an_end_is_refused_in_json(target: Target, name: str) -> None:
+    """Also where who sends it may write: the server alone would answer 500, in plain text."""
+    coded = b"Content-Length: 20" if name == "less than a length" else b"Transfer-Encoding: chunked"
+    head = _AS_WRITER + b"Authorization: Bearer " + target.token.encode() + b"\r\n" + coded
+    before = httpx2.get(f"{target.server.url}/things", timeout=30).text
+    received = exchanged(target.server, head + b"\r\n\r\n" + BROKEN_OFF[name], then_ends=True)
+    fields, _, body = received.partition(b"\r\n\r\n")
+    assert fields.startswith(b"HTTP/1.1 400 ")
+    assert b"\r\nrequest-id: " in fields
+    assert json.loads(body)["errors"][0]["code"] == "body_broke_off"
+    assert httpx2.get(f"{target.server.url}/things", timeout=30).text == before
 
 
 ENDS = {

@@ -12,6 +12,7 @@ from backdrop.errors import (
     CODES,
     AmbiguousRequest,
     BackdropError,
+    BodyBrokeOff,
     BodyTooLarge,
     ClientTooSlow,
     Conflict,
@@ -85,7 +86,7 @@ def error_headers(error: Exception) -> dict[str, str]:
         return {"WWW-Authenticate": "Bearer"}
     if isinstance(error, MethodNotAllowed):
         return {"Allow": ", ".join(error.allowed)}
-    if isinstance(error, (ClientTooSlow, AmbiguousRequest)):
+    if isinstance(error, (ClientTooSlow, AmbiguousRequest, BodyBrokeOff)):
         return {"Connection": "close"}  # where the next request begins is not known
     if isinstance(error, (StorageUnavailable, QueryTooSlow, QueryTooLarge)):
         return {"Retry-After": str(RETRY_AFTER_SECONDS)}

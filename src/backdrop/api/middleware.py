@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from backdrop.api.errors import status_of
 from backdrop.errors import (
     AmbiguousRequest,
+    BodyBrokeOff,
     ClientTooSlow,
     QueryTooLarge,
     QueryTooSlow,
@@ -195,7 +196,9 @@ class ErrorAnswers:
         try:
             await self._app(scope, receive, send)
         except ClientDisconnect:
-            return  # while it sent the body: nobody is left to be answered
+            if trace(scope).status is None:  # it may still be there, with chunks that are none
+                answer = self._answer(scope, _broke_off(), trace(scope).request_id)
+                await answer(scope, receive, send)
         except asyncio.CancelledError:  # the server stops, and does not wait for this any longer
             if trace(scope).status is None:
                 answer = self._answer(scope, stopping(), trace(scope).request_id)
@@ -217,7 +220,8 @@ class Unambiguous:
     """Raises AmbiguousRequest, for `ErrorAnswers`, where a proxy may have seen another request.
 
     RFC 9112, 3.2 and 6.1-6.3: the server alone would take one of two lengths, or hosts, and what
-    stands in front of it the other, which lets one client's request begin another's.
+    stands in front of it the other, which lets one client's request begin another's. Of a length
+    beside `chunked` nothing is seen here: the server drops it, and ends the connection (6.3).
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -231,7 +235,8 @@ class Unambiguous:
                     "where this request ends is not clear: expected one Content-Length, or "
                     "Transfer-Encoding: chunked"
                 )
-            if len([name for name, _ in scope["headers"] if name == b"host"]) > 1:
+            hosts = [value for name, value in scope["headers"] if name == b"host"]
+            if len(hosts) > 1 or (scope.get("http_version") == "1.1" and not any(hosts)):
                 raise AmbiguousRequest("whom this request is for is not clear: expected one Host")
         await self._app(scope, receive, send)
 
@@ -241,6 +246,13 @@ _OF_LENGTH = (b"content-length", b"transfer-encoding")
 
 def _is_other_coding(header: Header) -> bool:
     return header[0] == b"transfer-encoding" and header[1].lower() != b"chunked"
+
+
+def _broke_off() -> BodyBrokeOff:
+    return BodyBrokeOff(
+        "the body broke off: expected as many bytes as Content-Length says, or chunks that each "
+        "have the size they say, up to one of size 0"
+    )
 
 
 _NOBODYS_FAULT = (QueryTooSlow, QueryTooLarge, ClientTooSlow)
