@@ -267,7 +267,7 @@ class Settings:
     )
     max_query_seconds: int = field(
         default=30,
-        metadata=_as(_whole(1, 86_400), "N", "how long one query may run"),
+        metadata=_as(_whole(1, 86_400), "N", "how long the store may work on one query"),
     )
     max_requests_a_second: int = field(
         default=0,

@@ -176,6 +176,7 @@ BODIES = (
     (b"{", "application/json", 400, "invalid_json"),
     (b'{"description":"\\ud800"}', "application/json", 400, "invalid_body"),
     (b'{"schema":{"maximum":NaN}}', "application/json", 400, "invalid_body"),
+    (b'{"schema":' * 5_000 + b"1" + b"}" * 5_000, "application/json", 400, "invalid_body"),
     (b"{}", "text/plain", 415, "unsupported_media_type"),
 )
 
@@ -192,6 +193,7 @@ def test_bodies_that_are_no_object_are_refused(
     headers = desk.admin | {"Content-Type": content_type}
     answer = desk.client.request(method, path, headers=headers, content=body)
     assert (answer.status_code, codes(answer)) == (status, [code])
+    assert "records" not in answer.json()["message"]
 
 
 # -- a token of the client's own ---------------------------------------------------------------

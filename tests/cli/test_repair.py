@@ -84,7 +84,7 @@ def test_a_file_of_which_nothing_can_be_read(path: Path) -> None:
     done = run("repair", f"duckdb:{path}", cwd=path.parent)
     assert done.returncode == 1
     assert "can be read" in done.stderr
-    assert "Put back a backup" in done.stderr
+    assert "or a backup: `backdrop restore FILE --replace" in done.stderr
     assert re.search(r"things +1,000 +none: THE BUCKET IS LOST", done.stdout)
     assert path.read_bytes()[12_288:] == rubbish[12_288:]
 

@@ -67,10 +67,10 @@ def opened(path: Path) -> DuckDBStorage:
     return DuckDBStorage(path)
 
 
-def refusal(path: Path) -> str:
+def refusal(path: Path, names: str = r"`backdrop repair duckdb:.*`") -> str:
     """The message of the store that can't be opened; it names the repair, and changed nothing."""
     before = files(path)
-    with pytest.raises(StorageUnavailable, match=r"`backdrop repair duckdb:.*`") as caught:
+    with pytest.raises(StorageUnavailable, match=names) as caught:
         opened(path)
     assert files(path) == before
     return str(caught.value)
@@ -139,7 +139,10 @@ def test_a_wal_or_a_commit_log_without_the_file_is_refused(store: Killed, tmp_pa
     """DuckDB by itself would begin a new file, and leave the WAL unread."""
     for name in (".wal", ".commits"):
         path = put(tmp_path / "gone", {name: store.files[name]})
-        assert "the file is gone" in refusal(path)
+        told = refusal(path, names=r"`backdrop restore FILE --replace --store duckdb:.*`")
+        assert "the file is gone" in told
+        with pytest.raises(StorageUnavailable, match=r"there is no file .*`backdrop restore FILE"):
+            repair(path)
 
 
 def test_an_older_file_is_refused(store: Killed, tmp_path: Path) -> None:

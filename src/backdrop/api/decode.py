@@ -95,7 +95,7 @@ def _decode(data: bytes, expected: str, *, lenient: bool) -> Any:
     try:
         return msgspec.json.decode(data)
     except RecursionError:
-        raise InvalidBody("the body is nested too deeply; records are flat objects") from None
+        raise _too_deep(expected) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         reason = str(error)
     value = _decode_again(data, expected)
@@ -106,6 +106,10 @@ def _decode(data: bytes, expected: str, *, lenient: bool) -> Any:
         f"pairs can't stand in it ({reason})"
     )
     raise InvalidBody(message)
+
+
+def _too_deep(expected: str) -> InvalidBody:
+    return InvalidBody(f"the body is nested too deeply to be read: expected {expected}")
 
 
 def _decode_again(data: bytes, expected: str) -> Any:
@@ -123,7 +127,7 @@ def _decode_again(data: bytes, expected: str) -> Any:
     except json.JSONDecodeError as error:
         raise _broken(error.lineno, error.colno, error.msg, expected) from None
     except RecursionError:
-        raise InvalidBody("the body is nested too deeply; records are flat objects") from None
+        raise _too_deep(expected) from None
     except ValueError:  # CPython reads no integer of more than 4,300 digits
         raise InvalidBody("the body holds an integer of thousands of digits") from None
 

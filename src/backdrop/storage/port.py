@@ -458,6 +458,7 @@ def too_many_rows(most_rows: int) -> InvalidQuery:
     """The error of an answer past the bound on its rows."""
     message = (
         f"the answer would have more than {counted(most_rows, 'row')} (max_rows), periods without "
-        "records included: ask for a shorter range, longer periods, or fewer groups"
+        "records included, before limit is applied: ask for a shorter range, longer periods, or "
+        "fewer groups"
     )
     return InvalidQuery(message, code="too_many_rows")

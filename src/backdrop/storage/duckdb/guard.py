@@ -31,6 +31,7 @@ from backdrop.storage.duckdb.opening import (
     Room,
     breaks_at,
     damaged,
+    gone,
     open_file,
     refuse_if_held,
 )
@@ -200,7 +201,7 @@ class Guard:
         if self._file < 0:
             if not self._path.exists() and (known or self._wal.exists()):
                 beside = self._wal if known is None else self._log_path
-                raise damaged(self._path, f"the file is gone, and {beside.name} is there")
+                raise gone(self._path, f"the file is gone, and {beside.name} is there")
             return
         if known is None:
             if self._log_path.exists():

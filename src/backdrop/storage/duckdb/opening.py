@@ -76,6 +76,16 @@ class Damaged(StorageUnavailable):
     """The file, or its WAL, is not what was acknowledged. The message names the repair."""
 
 
+def gone(path: Path, what: str) -> Damaged:
+    """There is no file to be repaired."""
+    return Damaged(f"can't open {path}: {what}. Nothing was changed. {how_to_put_back(path)}")
+
+
+def how_to_put_back(path: Path) -> str:
+    restore = f"`backdrop restore FILE --replace --store duckdb:{path}`"
+    return f"Put the file back as it was, or a backup: {restore}"
+
+
 def damaged(path: Path, what: str) -> Damaged:
     return Damaged(
         f"can't open {path}: {what}. Nothing was changed. Put back what belongs there, or run "

@@ -31,6 +31,7 @@ from backdrop.storage.duckdb.opening import (
     Damaged,
     Room,
     breaks_at,
+    how_to_put_back,
     open_file,
     refuse_if_held,
     says_damaged,
@@ -45,7 +46,7 @@ def repair(path: Path) -> Repair:
     another process has it open or what is to be kept can't be written.
     """
     if not path.is_file():
-        raise StorageUnavailable(f"there is no file {path}: put back a copy of it")
+        raise StorageUnavailable(f"there is no file {path}. {how_to_put_back(path)}")
     found, file = Repair(), _Held(path)
     try:
         _repair(file, found)
@@ -205,8 +206,7 @@ def _opened(file: _Held, found: Repair, had: Mapping[str, int]) -> duckdb.DuckDB
 
 def _beyond_repair(path: Path, reason: str, had: Mapping[str, int]) -> BeyondRepair:
     return BeyondRepair(
-        f"nothing in {path} can be read: {reason.splitlines()[0]}. Put back a backup: "
-        f"`backdrop restore FILE --replace --store duckdb:{path}`",
+        f"nothing in {path} can be read: {reason.splitlines()[0]}. {how_to_put_back(path)}",
         had,
     )
 
