@@ -12,6 +12,7 @@ from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -264,6 +265,20 @@ def test_a_write_that_is_stored_says_so_whatever_happens_to_what_it_replaced(
             finally:
                 client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
         assert storage.buckets() == []
+
+
+def test_a_user_without_rights_is_told_which_are_needed(members: ReplicaSet) -> None:
+    """What the server says of it has the whole command in it."""
+    url = mongodb.database(members.url)
+    with (
+        failing(members, "createIndexes", 1, errorCode=13),
+        pytest.raises(StorageUnavailable) as caught,
+    ):
+        MongoDBStorage(url)
+    assert str(caught.value).endswith(
+        f"in the database {urlsplit(url).path[1:]}: "
+        "find, insert, update, remove, createIndex and dropCollection"
+    )
 
 
 @pytest.mark.parametrize("command", ["find", "aggregate"])

@@ -84,6 +84,7 @@ _LONGEST_PAUSE = 0.5
 _OLDEST_WIRE_VERSION = 13
 """Of MongoDB 5.0, the first to read in snapshots outside of transactions."""
 
+_UNAUTHORIZED = 13
 _SNAPSHOT_UNAVAILABLE = 246
 _TOO_LARGE_FOR_CACHE = 388
 _TOO_LARGE_OBJECT = 10334
@@ -221,11 +222,20 @@ class Connection:
             except PyMongoError as error:
                 waited = _is_of_an_election(error) and self._is_there()
                 if not waited or time.monotonic() > until:
-                    reason = "no primary was elected" if waited else _first_line(error)
+                    reason = "no primary was elected" if waited else self._reason(error)
                     raise StorageUnavailable(f"can't open the store: {reason}") from error
             if not attempt:
                 say("The store has no primary at the moment: waiting for one to be elected")
             time.sleep(_LONGEST_PAUSE)
+
+    def _reason(self, error: PyMongoError) -> str:
+        """Without what the server quotes: the command, with all that is in it."""
+        if any(code == _UNAUTHORIZED for code, _ in _failures(error)):
+            return (
+                f"its user may not do all that Backdrop does in the database {self.database.name}: "
+                "find, insert, update, remove, createIndex and dropCollection"
+            )
+        return _first_line(error)
 
     def close(self) -> None:
         self._client.close()
