@@ -33,8 +33,8 @@ from backdrop.errors import (
     StorageFull,
     StorageUnavailable,
 )
-from backdrop.storage.mongodb.connection import driver_errors
 from backdrop.storage.mongodb.engine import MongoDBStorage
+from backdrop.storage.mongodb.failures import driver_errors
 from backdrop.storage.open import open_storage
 from backdrop.storage.port import Storage
 from tests.storage import mongodb as server

@@ -5,7 +5,8 @@ writing.py     the writes of records, in transactions
 reading.py     the readings of records, in snapshots
 entries.py     the entries
 audit.py       the audit log, and transactions that note an act
-connection.py  the client, its guarantees, and its errors
+connection.py  the client, and its guarantees
+failures.py    the driver's errors: what each means, and what is said of it
 catalogue.py   the documents of buckets and tokens, through which every write goes
 shelves.py     the collections of records: made aside, put in place, removed late
 restoring.py   making a bucket as it was elsewhere

@@ -15,8 +15,8 @@ from backdrop.domain.period_key import microseconds
 from backdrop.domain.table import Records
 from backdrop.domain.token import Token
 from backdrop.errors import Conflict, NotFound, StorageUnavailable
-from backdrop.storage.mongodb.connection import TRANSIENT, Session
 from backdrop.storage.mongodb.connection import Records as Database
+from backdrop.storage.mongodb.connection import Session
 from backdrop.storage.mongodb.documents import (
     REMOVAL,
     Document,
@@ -28,6 +28,7 @@ from backdrop.storage.mongodb.documents import (
     to_bucket,
     to_once,
 )
+from backdrop.storage.mongodb.failures import TRANSIENT
 from backdrop.storage.mongodb.tally import counted
 from backdrop.storage.port import KNOWN_HASH, address_taken, not_found, refuse_too_many_fields
 

@@ -1,4 +1,4 @@
-"""The client with the guarantees that the store gives, and the end of the driver's errors."""
+"""The client with the guarantees that the store gives."""
 
 from __future__ import annotations
 
@@ -15,14 +15,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pymongo
 from bson import ObjectId
-from bson.errors import BSONError
 from pymongo import MongoClient, WriteConcern
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import (
-    BulkWriteError,
-    ConnectionFailure,
-    DocumentTooLarge,
     OperationFailure,
     PyMongoError,
 )
@@ -34,7 +30,17 @@ from pymongo.monitoring import (
 )
 from pymongo.read_concern import ReadConcern
 
-from backdrop.errors import BodyTooLarge, StorageFull, StorageUnavailable
+from backdrop.errors import StorageUnavailable
+from backdrop.storage.mongodb.failures import (
+    SNAPSHOT_UNAVAILABLE,
+    TRANSIENT,
+    UNKNOWN_RESULT,
+    driver_errors,
+    has_label,
+    is_of_an_election,
+    outcome_unknown,
+    reason,
+)
 
 Session = ClientSession
 Records = Database[dict[str, Any]]
@@ -83,75 +89,6 @@ _LONGEST_PAUSE = 0.5
 
 _OLDEST_WIRE_VERSION = 13
 """Of MongoDB 5.0, the first to read in snapshots outside of transactions."""
-
-_UNAUTHORIZED = 13
-_SNAPSHOT_UNAVAILABLE = 246
-_TOO_LARGE_FOR_CACHE = 388
-_TOO_LARGE_OBJECT = 10334
-_OUT_OF_DISK_SPACE = 14031
-_STATE_CHANGES = (91, 189, 10107, 11600, 11602, 13435, 13436)
-"""Codes of a member that ceases to be the primary. Where they come as a write concern's error, the
-driver does not take them for an election.
-"""
-_TOO_LARGE_GROUPS = (_TOO_LARGE_OBJECT, 17419, 17420, 146, 292)
-"""BSONObjectTooLarge as the stages of a pipeline say it, and too much memory."""
-_TOO_LARGE_TO_INSERT = "object to insert too large"
-"""The server gives it the code of any bad value."""
-
-
-@contextmanager
-def driver_errors() -> Iterator[None]:
-    """No exception of the driver leaves the engine."""
-    try:
-        yield
-    except (PyMongoError, BSONError) as error:
-        if _is_too_large_a_record(error):
-            message = "a record, or a value that is looked for, is past this store's limit of 16 MB"
-            raise BodyTooLarge(message) from None
-        cause = _without_records(error)
-        if any(code == _OUT_OF_DISK_SPACE for code, _ in _failures(error)):
-            raise StorageFull("the database's disk is full: nothing was stored") from cause
-        raise StorageUnavailable("the store does not answer") from cause
-
-
-def _failures(error: Exception) -> list[tuple[int, str]]:
-    """The server's code and message of each thing that went wrong, in a batch of writes too."""
-    if not isinstance(error, OperationFailure):
-        return []
-    details = error.details or {}
-    failures = [details, *details.get("writeErrors", ())]
-    return [(one.get("code", 0), one.get("errmsg", "")) for one in failures]
-
-
-def _is_too_large_a_record(error: Exception) -> bool:
-    return isinstance(error, DocumentTooLarge) or any(
-        code == _TOO_LARGE_OBJECT or _TOO_LARGE_TO_INSERT in message
-        for code, message in _failures(error)
-    )
-
-
-def _without_records(error: Exception) -> Exception:
-    """The error as it may be logged: that of a batch holds the records that were to be stored."""
-    if not isinstance(error, BulkWriteError):
-        return error
-    code, message = _failures(error)[-1]
-    return OperationFailure(message, code)
-
-
-def is_too_large_a_group(error: Exception) -> bool:
-    """Whether a group's document, or what gathers in it, passed a limit of the server's."""
-    return any(code in _TOO_LARGE_GROUPS for code, _ in _failures(error))
-
-
-def is_too_large(error: Exception) -> bool:
-    """Whether a transaction changed more than the server's cache takes."""
-    return any(code == _TOO_LARGE_FOR_CACHE for code, _ in _failures(error))
-
-
-def _is_of_an_election(error: PyMongoError) -> bool:
-    return isinstance(error, ConnectionFailure) or any(
-        code in _STATE_CHANGES for code, _ in _failures(error)
-    )
 
 
 class _Primary(TopologyListener):
@@ -220,22 +157,13 @@ class Connection:
                 prepare()
                 return
             except PyMongoError as error:
-                waited = _is_of_an_election(error) and self._is_there()
+                waited = is_of_an_election(error) and self._is_there()
                 if not waited or time.monotonic() > until:
-                    reason = "no primary was elected" if waited else self._reason(error)
-                    raise StorageUnavailable(f"can't open the store: {reason}") from error
+                    why = "no primary was elected" if waited else reason(error, self.database.name)
+                    raise StorageUnavailable(f"can't open the store: {why}") from error
             if not attempt:
                 say("The store has no primary at the moment: waiting for one to be elected")
             time.sleep(_LONGEST_PAUSE)
-
-    def _reason(self, error: PyMongoError) -> str:
-        """Without what the server quotes: the command, with all that is in it."""
-        if any(code == _UNAUTHORIZED for code, _ in _failures(error)):
-            return (
-                f"its user may not do all that Backdrop does in the database {self.database.name}: "
-                "find, insert, update, remove, createIndex and dropCollection"
-            )
-        return _first_line(error)
 
     def close(self) -> None:
         self._client.close()
@@ -260,7 +188,7 @@ class Connection:
                 try:
                     found = work(session)
                 except OperationFailure as error:
-                    if error.code != _SNAPSHOT_UNAVAILABLE or time.monotonic() > until:
+                    if error.code != SNAPSHOT_UNAVAILABLE or time.monotonic() > until:
                         raise
                 else:
                     yield found
@@ -277,7 +205,7 @@ class Connection:
             try:
                 return work()
             except PyMongoError as error:
-                if not _is_of_an_election(error) or time.monotonic() > until:
+                if not is_of_an_election(error) or time.monotonic() > until:
                     raise
             self.refuse_if_gone()
             time.sleep(_SHORT_PAUSE)
@@ -299,7 +227,7 @@ class Connection:
                 except BaseException as error:
                     if session.in_transaction:
                         session.abort_transaction()
-                    if not _has_label(error, TRANSIENT) or time.monotonic() > until:
+                    if not has_label(error, TRANSIENT) or time.monotonic() > until:
                         raise
                 self.refuse_if_gone()
                 time.sleep(random.random() * min(0.005 * 1.5**attempt, _LONGEST_PAUSE))  # noqa: S311  no secret
@@ -313,12 +241,12 @@ class Connection:
                 session.commit_transaction()
                 return
             except PyMongoError as error:
-                unknown = unknown or _has_label(error, _UNKNOWN_RESULT)
-                if not unknown or _has_label(error, TRANSIENT):
+                unknown = unknown or has_label(error, UNKNOWN_RESULT)
+                if not unknown or has_label(error, TRANSIENT):
                     raise
-                is_over = not _has_label(error, _UNKNOWN_RESULT) or time.monotonic() > until
+                is_over = not has_label(error, UNKNOWN_RESULT) or time.monotonic() > until
                 if is_over or self._is_gone():
-                    raise _outcome_unknown() from error
+                    raise outcome_unknown() from error
             time.sleep(_SHORT_PAUSE)
 
     def _settle(self) -> None:
@@ -383,20 +311,6 @@ _HOW_TO_QUOTE = (
 )
 
 _PRIMARY = pymongo.ReadPreference.PRIMARY
-TRANSIENT = "TransientTransactionError"
-"""The label of an error after which a transaction is begun again."""
-_UNKNOWN_RESULT = "UnknownTransactionCommitResult"
-
-
-def _has_label(error: BaseException, label: str) -> bool:
-    return isinstance(error, PyMongoError) and error.has_error_label(label)
-
-
-def _outcome_unknown() -> StorageUnavailable:
-    return StorageUnavailable(
-        "the store did not say whether the write was stored: it is whole, or not there at all",
-        code="outcome_unknown",
-    )
 
 
 def _check(hello: dict[str, Any]) -> None:
@@ -407,10 +321,3 @@ def _check(hello: dict[str, Any]) -> None:
             "can't open the store: transactions take a replica set (one of one member will do: "
             "start mongod with --replSet, and call rs.initiate() once)"
         )
-
-
-def _first_line(error: Exception) -> str:
-    """The reason without what follows it: time-outs, the topology, the server's whole answer."""
-    return re.split(", Timeout:|, full error:| \\(configured timeouts", str(error))[0].splitlines()[
-        0
-    ]

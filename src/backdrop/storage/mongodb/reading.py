@@ -18,8 +18,9 @@ from backdrop.domain.query import Equals, Query
 from backdrop.domain.shape import Groups
 from backdrop.domain.values import ID, TIMESTAMP, Record
 from backdrop.storage.mongodb.connection import Records as Database
-from backdrop.storage.mongodb.connection import Session, is_too_large_a_group
+from backdrop.storage.mongodb.connection import Session
 from backdrop.storage.mongodb.documents import SEQUENCE, Document, to_records, to_version
+from backdrop.storage.mongodb.failures import is_too_large_a_group
 from backdrop.storage.mongodb.groups import short_sums, to_groups
 from backdrop.storage.mongodb.pipeline import (
     Pipeline,

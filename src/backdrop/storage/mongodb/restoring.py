@@ -13,8 +13,9 @@ from backdrop.domain.table import Records
 from backdrop.domain.token import Token
 from backdrop.storage.mongodb.catalogue import Catalogue
 from backdrop.storage.mongodb.connection import Records as Database
-from backdrop.storage.mongodb.connection import Session, driver_errors
+from backdrop.storage.mongodb.connection import Session
 from backdrop.storage.mongodb.documents import new_bucket, stored_value, to_documents
+from backdrop.storage.mongodb.failures import driver_errors
 from backdrop.storage.mongodb.shelves import Shelves
 from backdrop.storage.mongodb.tally import add, new_tally
 from backdrop.storage.port import Restore, refuse_too_many_fields

@@ -13,7 +13,7 @@ from backdrop.domain.values import Record
 from backdrop.errors import NotFound, StorageUnavailable
 from backdrop.storage.mongodb.audit import Audit
 from backdrop.storage.mongodb.catalogue import Catalogue
-from backdrop.storage.mongodb.connection import TRIES, Session, is_too_large
+from backdrop.storage.mongodb.connection import TRIES, Session
 from backdrop.storage.mongodb.connection import Records as Database
 from backdrop.storage.mongodb.documents import (
     SEQUENCE,
@@ -23,6 +23,7 @@ from backdrop.storage.mongodb.documents import (
     to_documents,
     to_record,
 )
+from backdrop.storage.mongodb.failures import is_too_large
 from backdrop.storage.mongodb.shelves import Shelves
 from backdrop.storage.mongodb.tally import Known, add, new_tally
 from backdrop.storage.port import no_record, not_found, refuse_too_many_fields
