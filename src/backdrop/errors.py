@@ -20,6 +20,7 @@
     ├── ClientTooSlow             a body or an answer that goes over the line too slowly
     ├── UnsupportedMediaType      a content type or encoding that is not understood
     ├── ProviderFailed            the sign-in service does not answer as it should
+    │   ├── ProviderRefused       or sends a browser back with an error
     │   └── ProviderTimedOut      or not in time
     ├── TooManyRequests           more at once, or in a second, than is allowed
     ├── QueryTooSlow              a query past the time that it may take
@@ -319,6 +320,10 @@ class StorageFull(StorageUnavailable):
 
 class ProviderFailed(BackdropError):
     default_code = "provider_failed"
+
+
+class ProviderRefused(ProviderFailed):
+    pass
 
 
 class ProviderTimedOut(ProviderFailed):

@@ -241,6 +241,10 @@ def test_requests_a_second_are_bounded_by_token(desk: Desk) -> None:
     async def ask() -> None:
         for number in range(2):
             assert (await post(f"10.0.0.{number}", writer, "things")).status_code == 200
+        token = writer["Authorization"].removeprefix("Bearer ")
+        for number, spelt in enumerate((f"bEARER {token}", f"Bearer   {token}  ")):
+            again = await post(f"10.0.1.{number}", {"Authorization": spelt}, "things")
+            assert again.status_code == 429
         refused = await post("10.0.0.9", writer, "things")
         assert (refused.status_code, codes(refused)) == (429, ["too_many_requests"])
         assert "this token may send 2 requests a second" in refused.json()["message"]

@@ -169,6 +169,11 @@ def test_csv_is_read_by_the_rules_of_uploads() -> None:
         b",x,,,\n"
     )
     assert [line for line, _ in rows(data, "csv")] == [3, 7, 10]
+    long = "x" * 1_000_000
+    assert values(f'note\n{long}\n"{long}\n{long}"\n'.encode()) == [
+        {"note": long},
+        {"note": f"{long}\n{long}"},
+    ]
     assert values(data) == [
         {"_timestamp": "2013-01-31", "name": "Camden", "fee": 27, "paid": True},
         {"name": 'a, "b"\n# no comment', "fee": -1.5, "paid": "False"},

@@ -33,6 +33,8 @@ REFUSED = {
     "CR alone": b"GET /_status HTTP/1.1\r\nHost: x\rX-A: b\r\n\r\n",
     "two hosts": b"GET /_status HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
     "no host": b"GET /_status HTTP/1.1\r\n\r\n",
+    "a list of hosts": b"GET /_status HTTP/1.1\r\nHost: a,b\r\n\r\n",
+    "a host with a blank": b"GET /_status HTTP/1.1\r\nHost: a b\r\n\r\n",
     "an empty host": b"GET /_status HTTP/1.1\r\nHost:\r\n\r\n",
     "NUL in a header": _GET + b"X-A: a\x00b\r\n\r\n",
     "no address": b"GET http:// HTTP/1.1\r\nHost: x\r\n\r\n",

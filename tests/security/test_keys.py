@@ -80,7 +80,7 @@ def test_strangers_cost_the_store_no_write(desk: Desk, duckdb: DuckDBStorage) ->
     cookie = {"Cookie": f"session={made_up}; sign-in={made_up}"}
     for method, path, headers, status in (
         ("GET", f"/_user/authorized?state={made_up}&code=x", cookie, 400),
-        ("GET", f"/_user/authorized?state={made_up}&error=access_denied", cookie, 403),
+        ("GET", f"/_user/authorized?state={made_up}&error=access_denied", cookie, 400),
         ("HEAD", "/_user/sign_in", cookie, 200),
         ("GET", "/_user/sign_out", cookie, 200),
         ("GET", "/_user", cookie, 303),

@@ -365,13 +365,22 @@ def test_no_parameter_gets_onto_a_page(browser: Browser, query: str) -> None:
         ("", 502),
     ],
 )
-def test_an_error_of_the_service_is_a_page(browser: Browser, error: str, status: int) -> None:
-    """With its name, if it is one, and a link to try again."""
+def test_an_error_of_the_service_is_a_page(
+    browser: Browser, browsers: Browsers, door: Door, error: str, status: int
+) -> None:
+    """With its name, if it is one, and a link to try again. It is only what a browser says, so it
+    is no fault; and nothing without a state of the browser's own.
+    """
+    assert is_page(browser.get("/_user/authorized", params={"error": error}), 400)
     state = query_of(browser.leave())["state"]
     answer = browser.get("/_user/authorized", params={"error": error, "state": state})
     assert is_page(answer, status, 'href="/_user/sign_in"')
     assert error == "access_denied" or error in answer.text
     assert is_page(browser.get(f"/_user/authorized?code=x&state={state}"), 400)
+    others = query_of(browsers().leave())["state"]
+    answer = browser.get("/_user/authorized", params={"error": error, "state": others})
+    assert is_page(answer, 400)
+    assert not any(isinstance(one, ServerFault) for one in door.seen)
 
 
 # -- who they are ------------------------------------------------------------------------------

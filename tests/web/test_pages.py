@@ -152,6 +152,13 @@ def test_a_page_says_which_methods_it_has(ann: Person, path: str, allowed: str) 
     assert "<main" in answer.text
 
 
+@pytest.mark.parametrize("path", ["/_user", "/things/upload", "/data/aa/bb/upload"])
+def test_no_other_origin_is_let_at_a_page(ann: Person, path: str) -> None:
+    answer = ann.client.options(path)
+    assert "Access-Control-Allow-Origin" not in answer.headers
+    assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
 def test_a_bucket_that_is_not_ones_own_is_not_there(
     desk: Desk, person: Callable[..., Person]
 ) -> None:

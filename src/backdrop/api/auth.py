@@ -25,7 +25,7 @@ from backdrop.storage.port import BucketState, not_found
 
 T = TypeVar("T")
 
-_bearer = re.compile(r"bearer +([\x21-\x7e]+) *", re.IGNORECASE).fullmatch
+_has_token = re.compile(r"bearer +([\x21-\x7e]+) *", re.IGNORECASE).fullmatch
 
 _UNKNOWN = "this token is not known, or not any more"
 USE_NOTED_EVERY = timedelta(seconds=60)
@@ -137,10 +137,16 @@ def _sent_hash(request: Request) -> str:
     header = request.headers.get("authorization")
     if header is None:
         raise Unauthorized("a token is needed: Authorization: Bearer <token>")
-    found = _bearer(header)
-    if found is None:
+    token = bearer(header)
+    if token is None:
         raise Unauthorized("the Authorization header must have the form: Bearer <token>")
-    return hash_token(found[1])
+    return hash_token(token)
+
+
+def bearer(header: str) -> str | None:
+    """The token in an Authorization header, however it is spelt (RFC 6750, 2.1); else None."""
+    found = _has_token(header)
+    return found[1] if found else None
 
 
 def _is_admin(token_hash: str, site: Site) -> bool:

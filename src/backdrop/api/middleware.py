@@ -19,6 +19,7 @@ from backdrop.errors import (
     AmbiguousRequest,
     BodyBrokeOff,
     ClientTooSlow,
+    ProviderRefused,
     QueryTooLarge,
     QueryTooSlow,
     StorageUnavailable,
@@ -85,10 +86,10 @@ def header_of(scope: Scope, name: bytes) -> str | None:
     return None
 
 
-def list_of(scope: Scope, name: bytes) -> str | None:
+def list_of(scope: Scope, name: bytes, *, between: str = ",") -> str | None:
     """What all headers of that name, in lower case, list (RFC 9110, 5.3); None where none is."""
-    values = [value for known, value in scope["headers"] if known == name]
-    return b",".join(values).decode("latin-1") if values else None
+    values = [value.decode("latin-1") for known, value in scope["headers"] if known == name]
+    return between.join(values) if values else None
 
 
 class Observed:
@@ -236,10 +237,14 @@ class Unambiguous:
                     "Transfer-Encoding: chunked"
                 )
             hosts = [value for name, value in scope["headers"] if name == b"host"]
-            if len(hosts) > 1 or (scope.get("http_version") == "1.1" and not any(hosts)):
+            needs_one = scope.get("http_version") == "1.1" or any(hosts)
+            if needs_one and not (len(hosts) == 1 and _is_host(hosts[0])):
                 raise AmbiguousRequest("whom this request is for is not clear: expected one Host")
         await self._app(scope, receive, send)
 
+
+_is_host = re.compile(rb"[A-Za-z0-9._~!$&'()*+;=%:\[\]-]+").fullmatch
+"""The characters of an authority without a user (RFC 3986, 3.2.2), but for the comma of a list."""
 
 _OF_LENGTH = (b"content-length", b"transfer-encoding")
 
@@ -255,8 +260,8 @@ def _broke_off() -> BodyBrokeOff:
     )
 
 
-_NOBODYS_FAULT = (QueryTooSlow, QueryTooLarge, ClientTooSlow)
-"""What came to its limit: the log line of the request is enough."""
+_NOBODYS_FAULT = (QueryTooSlow, QueryTooLarge, ClientTooSlow, ProviderRefused)
+"""What came to its limit, or is said by a browser: the log line of the request is enough."""
 
 
 @lru_cache(maxsize=200)  # of which headers answers have there are some twenty ways

@@ -7,9 +7,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from backdrop.api.auth import bearer
+from backdrop.api.middleware import header_of
 from backdrop.domain.token import hash_token
 from backdrop.domain.words import counted
 from backdrop.errors import TooManyRequests
@@ -73,6 +74,6 @@ def _names(scope: Scope) -> Iterator[tuple[str, str]]:
     client = scope.get("client")
     if client is not None:
         yield "this address", f"address {client[0]}"
-    sent = Headers(scope=scope).get("authorization")
+    sent = header_of(scope, b"authorization")
     if sent is not None:
-        yield "this token", f"token {hash_token(sent)}"
+        yield "this token", f"token {hash_token(bearer(sent) or sent)}"

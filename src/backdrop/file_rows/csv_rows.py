@@ -11,7 +11,15 @@ import msgspec
 
 from backdrop.domain.values import ID, TIMESTAMP
 from backdrop.file_rows.nature import refuse_other
-from backdrop.file_rows.rows import NOT_UTF8, BadFile, Remark, Row, numbered_lines, say_nothing
+from backdrop.file_rows.rows import (
+    MOST_LINE_BYTES,
+    NOT_UTF8,
+    BadFile,
+    Remark,
+    Row,
+    numbered_lines,
+    say_nothing,
+)
 from backdrop.file_rows.table_rows import Complain, CsvTypes, refuse, table_rows
 
 
@@ -67,6 +75,7 @@ def _csv_cells(lines: Iterator[bytes]) -> Iterator[tuple[int, list[str]]]:
             except UnicodeDecodeError:
                 raise BadFile(NOT_UTF8, number) from None
 
+    csv.field_size_limit(MOST_LINE_BYTES)  # of all readers; it would be 128 KiB
     rows = csv.reader(texts(), strict=True)
     while True:
         begin = 0

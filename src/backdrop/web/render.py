@@ -146,5 +146,5 @@ def is_page(scope: Scope) -> bool:
     return (
         path == "/_user"
         or path.startswith(("/_user/", "/_static/"))
-        or (method in ("GET", "HEAD", "POST") and _is_upload(path) is not None)
+        or (method in ("GET", "HEAD", "POST", "OPTIONS") and _is_upload(path) is not None)
     )

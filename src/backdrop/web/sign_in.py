@@ -26,12 +26,13 @@ from backdrop.api.routes import Resources, Site
 from backdrop.domain.entry import Entry
 from backdrop.domain.loopback import is_loopback_host
 from backdrop.domain.token import hash_token
-from backdrop.errors import Forbidden, NotFound, ProviderFailed, SignInExpired, SignInRefused
+from backdrop.errors import Forbidden, NotFound, ProviderRefused, SignInExpired, SignInRefused
 from backdrop.storage.port import Storage
 from backdrop.web.provider import Attempt, Provider, told_error
 from backdrop.web.render import HEADERS, page
 from backdrop.web.sessions import (
     end_session,
+    new_text,
     sent_cookie,
     set_cookie,
     start_session,
@@ -54,7 +55,6 @@ _FORWARDED = (
 )
 """What a proxy adds that lets others in: then the peer is the proxy, not the browser."""
 
-_is_cookie = re.compile(r"[A-Za-z0-9_-]{43}").fullmatch
 _is_own_path = re.compile(r"/(?!/)[!-\[\]-~]{0,2000}").fullmatch
 """One slash first, and no backslash, blank or control character: no browser goes elsewhere."""
 
@@ -121,9 +121,8 @@ async def _head(request: Request, site: Site) -> Response:  # noqa: ARG001
 async def _begin(sign_in: SignIn, begun: deque[str], request: Request, site: Site) -> Response:
     if sign_in.provider is None:
         return page("not_configured.html", links=sign_in.links)
-    sent = sent_cookie(request, site, _ATTEMPT) or ""
     # Kept while it lasts, so that two tabs can sign in side by side.
-    browser = sent if _is_cookie(sent) else secrets.token_urlsafe(32)
+    browser = sent_cookie(request, site, _ATTEMPT) or new_text()
     attempt = Attempt(
         redirect_uri=sign_in.address(request) + CALLBACK,
         code_verifier=secrets.token_urlsafe(48),
@@ -153,9 +152,9 @@ async def _finish(sign_in: SignIn, request: Request, site: Site) -> Response:
         raise NotFound("no sign-in service is configured here")
     query = request.query_params
     taken = await run_sync(site.storage.take_entry, _ATTEMPT, hash_token(query.get("state", "")))
+    attempt = _attempt(taken, sent_cookie(request, site, _ATTEMPT))
     if "error" in query:
         raise _refusal(query["error"])
-    attempt = _attempt(taken, sent_cookie(request, site, _ATTEMPT))
     if not query.get("code"):
         raise SignInExpired("the sign-in service sent no code along")
     person = await sign_in.provider.person(attempt, query["code"])
@@ -180,11 +179,13 @@ def _attempt(taken: Entry | None, browser: str | None) -> Attempt:
     return attempt
 
 
-def _refusal(name: str) -> SignInRefused | ProviderFailed:
-    """What the service's `error` means (RFC 6749, 4.1.2.1)."""
+def _refusal(name: str) -> SignInRefused | ProviderRefused:
+    """What the service's `error` means (RFC 6749, 4.1.2.1). It comes by the browser, so anyone who
+    began to sign in can make one up.
+    """
     if name == "access_denied":
         return SignInRefused("you were not signed in: the sign-in was cancelled, or refused")
-    return ProviderFailed(f"the sign-in service could not sign you in{told_error(name)}")
+    return ProviderRefused(f"the sign-in service could not sign you in{told_error(name)}")
 
 
 def _own_path(path: str | None) -> str:
