@@ -182,6 +182,7 @@ def test_neither_a_backup_nor_a_store_is_overwritten(tmp_path: Path) -> None:
     with closing(DuckDBStorage(tmp_path / "backdrop.duckdb")) as storage:
         storage.save("things", batch({"_id": "later"}))
         later = held(storage)
+    (tmp_path / "backdrop.duckdb.repairing").write_bytes(b"{}")  # a repair that was cut off
     replaced = server.run("restore", "one.backup", "--replace")
     assert replaced.returncode == 0, replaced.stderr
     (aside,) = tmp_path.glob("backdrop.duckdb.replaced-*")

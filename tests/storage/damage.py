@@ -203,6 +203,8 @@ def repairing(path: Path, store: Killed) -> str:
         return f"repaired, but {missing} are missing and {lost} said to be"
     if there == store.whole:
         return "repaired whole"
+    if not found.lost and not lost:
+        return "repaired, and nothing said"
     if there in store.moments:
         return "repaired to a commit"
     parts = all(

@@ -6,9 +6,12 @@ Never does it crash, nor answer with fewer records as if nothing were missing.
 from __future__ import annotations
 
 import resource
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,9 +19,12 @@ import duckdb
 import pytest
 
 from backdrop.domain.bucket import Bucket
+from backdrop.domain.token import Token, hash_token
 from backdrop.errors import StorageUnavailable
+from backdrop.storage.duckdb.commit_log import wal_of
 from backdrop.storage.duckdb.engine import DuckDBStorage
 from backdrop.storage.duckdb.repair import repair
+from backdrop.storage.duckdb.repairing import repairing_of
 from backdrop.storage.repaired import BeyondRepair, Repair
 from tests.storage.damage import (
     HARMS,
@@ -167,6 +173,42 @@ def test_a_checkpoint_that_was_not_noted_any_more(store: Killed, tmp_path: Path)
         assert contents(storage) == store.whole
 
 
+def test_an_older_file_is_refused_before_it_is_tidied(store: Killed, tmp_path: Path) -> None:
+    """It has a bucket that a killed process was restoring, which would be dropped."""
+    path = put(tmp_path / "newer", store.files)
+    with closing(opened(path)) as storage:
+        with storage.restoring(Bucket(name="beta"), tokens=(), last_written=None) as restore:
+            restore(batch({"_id": "restored"}))
+            older = without(files(path), ".commits")
+        newer = files(path)[".commits"]
+    path = put(tmp_path / "older", older)
+    with duckdb.connect(str(path)) as connection:
+        for _ in range(9):
+            connection.execute("CREATE OR REPLACE TABLE other AS SELECT 1 AS one")
+            connection.execute("CHECKPOINT")
+        connection.execute("DROP TABLE other")
+    path = put(tmp_path / "mixed", files(path) | {".commits": newer})
+    assert "it is older than its commit log" in refusal(path)
+
+
+BEGUN = """
+import os, signal, sys
+from pathlib import Path
+from backdrop.storage.duckdb import opening
+from backdrop.storage.duckdb.engine import DuckDBStorage
+
+opening._make_tables = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+DuckDBStorage(Path(sys.argv[1]))
+"""
+
+
+def test_a_store_that_was_only_begun_stands_in_nobodys_way(tmp_path: Path) -> None:
+    path = tmp_path / NAME
+    assert subprocess.run([sys.executable, "-c", BEGUN, path], check=False).returncode == -9
+    with closing(opened(path)) as storage:
+        assert storage.buckets() == []
+
+
 def test_a_write_that_broke_off_leaves_no_trace(store: Killed, tmp_path: Path) -> None:
     """Whatever is left of it, zeros after a power cut too: DuckDB cuts it off."""
     wal = store.files[".wal"]
@@ -215,6 +257,110 @@ def test_a_damaged_header_is_put_back(store: Killed, tmp_path: Path) -> None:
         assert lost(path) == {}
         with closing(opened(path)) as storage:
             assert contents(storage) == store.whole
+
+
+@pytest.fixture
+def changed(tmp_path: Path) -> Path:
+    """A store whose WAL changes records, a token and settings, and no bucket's number of records;
+    the last of it is damaged.
+    """
+    path = tmp_path / "made" / NAME
+    path.parent.mkdir()
+    now = datetime(2024, 1, 1, tzinfo=UTC)
+    token = Token(
+        id="id", bucket="things", hash=hash_token("old"), scope="write", label="", created_at=now
+    )
+    with closing(opened(path)) as storage:
+        storage.put_bucket(Bucket(name="things"), first_token=token)
+        storage.put_bucket(Bucket(name="others"))
+        storage.save("things", batch({"_id": "a", "fee": 1}, {"_id": "b"}))
+    with closing(opened(path)) as storage:
+        storage.save("things", batch({"_id": "a", "fee": 2}))
+        storage.delete("things", "b")
+        storage.save("things", batch({"_id": "c"}))
+        storage.drop_token("things", token.id)
+        store = files(path)
+    log = store[".commits"].splitlines()
+    begin = int(log[-4].split(b'"begin":')[1].split(b",")[0])
+    wal = bytearray(store[".wal"])
+    wal[begin + 60] ^= 1
+    return put(tmp_path / "changed", store | {".wal": bytes(wal)})
+
+
+@pytest.mark.parametrize("is_gone", [False, True], ids=["WAL damaged", "WAL gone"])
+def test_changes_that_no_count_shows_are_lost_too(changed: Path, is_gone: bool) -> None:
+    """Records that were replaced, and that came for others; a token that was revoked."""
+    if is_gone:
+        wal_of(changed).unlink()
+    refusal(changed)
+    found = repair(changed)
+    (told,) = found.lost
+    assert told == (
+        "what the last 4 acknowledged commits changed: in things, or in settings and tokens, so "
+        "that one that was revoked may open its bucket again"
+    )
+    assert found.lost_records == 0
+    with closing(opened(changed)) as storage:
+        assert contents(storage)["things"] == [{"_id": "a", "fee": 1}, {"_id": "b"}]
+        assert storage.token(hash_token("old")) is not None
+
+
+STEPS = (
+    *("_mend_header", "_mend_wal", "_opened", "_salvage", "_put_in_place", "_correct"),
+    *("_begin_commit_log", "open_file", "cut", "sync_folder", "keep", "OpenFile"),
+)
+"""Before and after each of which the process is killed."""
+
+KILLED_IN_REPAIR = f"""
+import os, signal, sys
+from pathlib import Path
+from backdrop.storage.duckdb import repair
+
+calls = 0
+
+def counted(step):
+    def call(*given, **named):
+        step_over()
+        result = step(*given, **named)
+        step_over()
+        return result
+    return call
+
+def step_over():
+    global calls
+    calls += 1
+    if calls == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+for name in {STEPS!r}:
+    setattr(repair, name, counted(getattr(repair, name)))
+repair.repair(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("harm", ["WAL", "block"])
+def test_a_repair_that_is_killed_is_gone_on_with(
+    changed: Path, large_and_small: Files, tmp_path: Path, harm: str
+) -> None:
+    """Wherever it is killed: no start before another repair, which says all that is lost."""
+    store = files(changed)
+    if harm == "block":
+        path = tmp_path / "block"
+        store = next(one for one in blocks(large_and_small) if large_alone(put(path, one)))
+    whole = repair(put(tmp_path / "at-once", store))
+    for place in count(1):
+        path = put(tmp_path / "killed", store)
+        arguments = [sys.executable, "-c", KILLED_IN_REPAIR, path, str(place)]
+        done = subprocess.run(arguments, check=False, capture_output=True, text=True)
+        if done.returncode == 0:
+            break
+        assert done.returncode == -9, done.stderr
+        refusal(path) if harm == "WAL" or repairing_of(path).exists() else None
+        found = repair(path)
+        assert set(whole.lost) <= set(found.lost)
+        assert found.buckets == whole.buckets
+        opened(path).close()
+    assert place > 15
 
 
 @pytest.fixture(scope="module")

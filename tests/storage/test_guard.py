@@ -117,6 +117,21 @@ def test_while_another_has_the_file_nothing_is_cut(path: Path) -> None:
     assert ids[-2:] == ["acknowledged", "later"]
 
 
+def test_a_file_is_marked_as_open_once_there_is_room(tmp_path: Path) -> None:
+    """It could not be at a start on a full disk: a copy of it alone is still known as one."""
+    path = tmp_path / NAME
+    with closing(DuckDBStorage(path)) as storage:
+        storage.put_bucket(Bucket(name="things"))
+    with limited(resource.RLIMIT_FSIZE, 10):
+        storage = DuckDBStorage(path)
+    with closing(storage):
+        storage.save("things", batch({"_id": "acknowledged"}))
+        storage.save("things", batch({"_id": "after what follows the first write"}))
+        alone = put(tmp_path / "copied", {"": files(path)[""]})
+        with pytest.raises(Damaged, match="it was copied while it was open"):
+            DuckDBStorage(alone)
+
+
 def test_a_log_that_the_closing_took_in_is_not_cut(tmp_path: Path) -> None:
     """A write leaves the log other than it was; there is room again, and closing empties it."""
     path = tmp_path / NAME

@@ -9,6 +9,7 @@ import os
 import secrets
 import socket
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,6 +22,9 @@ import httpx2
 import pytest
 
 from backdrop.domain.bucket import Bucket
+from backdrop.storage.duckdb import guard
+from backdrop.storage.duckdb.commit_log import HEADER_BYTES, commit_log_of
+from backdrop.storage.duckdb.disk import sync
 from backdrop.storage.duckdb.engine import DuckDBStorage
 from backdrop.storage.duckdb.repair import repair
 from backdrop.storage.repaired import BeyondRepair
@@ -298,6 +302,92 @@ def test_what_a_killed_process_did_not_sync_is_synced_first(
     assert "can't open" in refused.stderr
     assert "fsync" in refused.stderr
     disk.heal()
+    with serving(ledger, disk, tmp_path) as server:
+        ledger.check(server)
+
+
+CHECKPOINT = """
+import os, sys
+from pathlib import Path
+from backdrop.storage.duckdb.engine import DuckDBStorage
+
+storage = DuckDBStorage(Path(sys.argv[1]))
+print("opened", flush=True)
+sys.stdin.readline()
+try:
+    storage._file.open.connection.execute("CHECKPOINT")
+finally:
+    os._exit(3)
+"""
+
+
+@pytest.fixture
+def half_checkpoint(disk: Disk, tmp_path: Path) -> Path:
+    """A store with ten records, whose process ended where a checkpoint's header was written, and
+    not synced yet.
+    """
+    path = tmp_path / "backdrop.duckdb"
+    with closing(DuckDBStorage(path)) as storage:
+        storage.put_bucket(Bucket(name="things"))
+        for number in range(10):
+            storage.save("things", batch({"_id": f"{number}"}))
+        store = files(path)
+    for first in range(1, 9):
+        for name, content in store.items():
+            path.with_name(path.name + name).write_bytes(content)
+        with subprocess.Popen(
+            [sys.executable, "-c", CHECKPOINT, path],
+            env=clean_environment(**disk.env),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"opened\n"
+            before = path.read_bytes()[:HEADER_BYTES]
+            disk.fail(first, kinds=SYNC)
+            process.communicate(b"\n", timeout=30)
+        disk.heal()
+        if path.read_bytes()[:HEADER_BYTES] != before:
+            assert ".wal" in files(path)
+            return path
+    raise AssertionError("no sync was that of the header")
+
+
+def test_a_header_that_was_not_synced_is_so_before_it_is_trusted(
+    half_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DuckDB removes the WAL then, which would do without it."""
+    synced: list[tuple[Path, bool]] = []
+
+    def sync_seen(descriptor: int, file: Path) -> None:
+        sync(descriptor, file)
+        synced.append((file, ".wal" in files(half_checkpoint)))
+
+    monkeypatch.setattr(guard, "sync", sync_seen)
+    with closing(DuckDBStorage(half_checkpoint)) as storage:
+        assert synced == [(half_checkpoint, True)]
+        assert storage.state("things").records == 10
+
+
+def test_a_damaged_commit_log_makes_no_copy_of_a_store(half_checkpoint: Path) -> None:
+    """All is in the file, and its WAL is there, if DuckDB has no use for it any more."""
+    commit_log_of(half_checkpoint).write_bytes(b"damaged")
+    with closing(DuckDBStorage(half_checkpoint)) as storage:
+        assert storage.state("things").records == 10
+
+
+@pytest.mark.parametrize("error", [FULL, BROKEN])
+def test_a_failed_fsync_at_the_stop_is_said(
+    error: int, ledger: Ledger, disk: Disk, tmp_path: Path
+) -> None:
+    with serving(ledger, disk, tmp_path) as server:
+        ledger.make(server)
+        ledger.session(server)
+        disk.fail(2, error=error, kinds=SYNC)
+        server.process.terminate()
+        assert server.process.wait(30) == os.EX_IOERR
+        disk.heal()
+    assert "fsync failed" in server.log
     with serving(ledger, disk, tmp_path) as server:
         ledger.check(server)
 

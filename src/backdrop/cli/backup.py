@@ -204,16 +204,19 @@ def _set_aside(files: list[Path]) -> list[Path]:
     kept = []
     for one in files:
         kept.append(one.with_name(f"{one.name}.replaced-{since}"))
-        if one.suffix in (".wal", ".commits"):
+        if one.suffix in _BESIDE:
             one.rename(kept[-1])
         else:
             kept[-1].hardlink_to(one)
     return kept
 
 
+_BESIDE = (".wal", ".commits", ".repairing")
+
+
 def _files_of(store: Path) -> list[Path]:
     """The files that a store may consist of, the one that makes it a store first."""
-    return [store.with_name(store.name + ending) for ending in ("", ".wal", ".commits")]
+    return [store.with_name(store.name + ending) for ending in ("", *_BESIDE)]
 
 
 def _sync_folder(path: Path) -> None:

@@ -38,6 +38,8 @@ def repair(
     _say(f"LOST: {line}" for line in found.lost)
     are = "is" if found.lost_records == 1 else "are"
     missing = f"{counted(found.lost_records, 'acknowledged record')} {are} lost"
+    if found.lost and not found.lost_records:
+        missing = "no bucket has fewer records than were acknowledged, but see what is LOST"
     if not found.is_counted:
         missing = "how many acknowledged records are lost is not known"
     note.print(f"{store} can be opened; {missing}", markup=False)

@@ -4,6 +4,7 @@ engine.py     runs: opens the file, reads in snapshots, hands every write to the
 guard.py      opens the file only if it is whole, and notes each commit
 commit_log.py the file beside the store in which they are noted
 repair.py     saves what can be read of a damaged file
+repairing.py  what a repair keeps beside the store until it is done
 opening.py    makes the file's tables, or finds that it understands them
 writer.py     the thread that writes: operations that wait together share one commit
 transaction.py one transaction of the writer: what it changes

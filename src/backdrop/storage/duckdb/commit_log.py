@@ -77,6 +77,10 @@ class CommitLog:
                 return commit.begin
         return self.end
 
+    def since(self, end: int) -> Sequence[Commit]:
+        """The commits that are not within so many bytes of the WAL."""
+        return [commit for commit in self.commits if commit.end > end]
+
     def records(self, end: int | None = None) -> dict[str, int]:
         """How many records each bucket had: at the end, or with so many bytes of the WAL."""
         counts: dict[str, int | None] = {}
@@ -125,9 +129,14 @@ def write_commit_log(path: Path, header: bytes, commit: Commit, owner: os.stat_r
         file.flush()
         os.fsync(descriptor)
     new.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    sync_folder(path)  # before the file is marked as one that has a commit log
+
+
+def sync_folder(path: Path) -> None:
+    """Have the name of the file on the disk. Raises OSError."""
+    folder = os.open(path.absolute().parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(folder)  # before the file is marked as one that has a commit log
+        os.fsync(folder)
     finally:
         os.close(folder)
 

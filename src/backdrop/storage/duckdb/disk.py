@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -42,6 +43,19 @@ def sync(descriptor: int, path: Path) -> None:
         os.fsync(descriptor)
     except OSError as error:
         raise NotSynced(f"the disk did not confirm what was written to {path}") from error
+
+
+def keep(content: bytes, path: Path) -> Path:
+    """A new file of that name, synced, for its owner alone. Raises OSError, and leaves none."""
+    try:
+        with open(path, "xb", opener=partial(os.open, mode=0o600)) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    return path
 
 
 def says_not_synced(error: duckdb.Error) -> bool:

@@ -99,9 +99,14 @@ class StoreFile:
         DuckDB would do so within a commit, which then could fail after the change was made.
         """
         is_due = self._next_checkpoint <= time.monotonic() and not self.open.is_closed
-        if not is_due or wal_size(self._path) <= self._most_in_wal:
+        if not is_due:
+            return False
+        guard = self.open.guard  # it could not mark the file if the disk was full at the start
+        if guard.is_marked and wal_size(self._path) <= self._most_in_wal:
             return False
         try:
+            if not guard.is_marked:
+                guard.mark(self.open.connection)
             self.open.connection.execute("CHECKPOINT")
             self._most_in_wal = _MOST_IN_WAL
             return True
@@ -114,7 +119,11 @@ class StoreFile:
 
     def close(self, state: State) -> None:
         """Close it for good, with all that the state says in it."""
-        self.open.close(state=state)
+        try:
+            self.open.close(state=state)
+        except duckdb.Error as error:
+            end_if_not_synced(error, self._path, self._say)
+            raise
 
     def _recover_from(self, error: duckdb.Error) -> None:
         """Open the file again; where that can't be now, the next who writes tries again."""

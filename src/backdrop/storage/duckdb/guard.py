@@ -7,7 +7,6 @@ import fcntl
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from zlib import crc32
 
@@ -25,16 +24,18 @@ from backdrop.storage.duckdb.commit_log import (
     wal_of,
     write_commit_log,
 )
-from backdrop.storage.duckdb.disk import NotSynced, sync, wal_size
+from backdrop.storage.duckdb.disk import NotSynced, keep, sync, wal_size
 from backdrop.storage.duckdb.opening import (
     Damaged,
     Room,
     breaks_at,
     damaged,
+    drop_left_over,
     gone,
     open_file,
     refuse_if_held,
 )
+from backdrop.storage.duckdb.repairing import repairing_of
 from backdrop.storage.duckdb.state import State
 from backdrop.storage.port import Report
 
@@ -55,17 +56,27 @@ class Guard:
     """
 
     def __init__(
-        self, path: Path, room: Room, report: Report, left_over: WalEnd | None = None
+        self,
+        path: Path,
+        room: Room,
+        report: Report,
+        left_over: WalEnd | None = None,
+        *,
+        is_repair: bool = False,
     ) -> None:
         self._path, self._room, self._report = path, room, report
         self._log_path, self._wal = commit_log_of(path), wal_of(path)
         self._file = self._log = -1
         self._header, self._end = b"", 0
         self._is_behind = False
+        self.is_marked = False
+        """Whether the file says, or will say with the next checkpoint, that it is open."""
         self._acknowledged = 0
         try:
             self._take_file()
             self._known = read_commit_log(self._log_path)
+            if repairing_of(path).exists() and not is_repair:
+                raise damaged(path, "a repair of it was cut off, which has to be made again")
             self._check()
             if left_over is not None:
                 self._cut_off(left_over)
@@ -104,6 +115,7 @@ class Guard:
         known, self._known = self._known, None
         if known is not None and state.version < known.version:
             raise damaged(self._path, "it is older than its commit log")
+        self.is_marked = bool(connection.execute("SELECT * FROM opened").fetchall())
         # What follows the acknowledged bytes a killed process may not have synced; and how much of
         # it DuckDB has replayed, nobody but DuckDB knows, which cuts off the rest when it commits.
         has_more = self._size() > self._acknowledged
@@ -112,9 +124,10 @@ class Guard:
             if has_more:
                 self._sync_wal()
             return
-        was_marked = bool(connection.execute("SELECT * FROM opened").fetchall())
+        drop_left_over(connection)
+        was_marked = self.is_marked
         if has_more or not was_marked:
-            connection.execute("INSERT INTO opened VALUES ($1)", [datetime.now(UTC)])
+            self.mark(connection)
         try:
             self._rebase(state)
             if not was_marked:
@@ -124,7 +137,12 @@ class Guard:
         except OSError:  # a disk that is full: what the log says so far goes on to be true
             self._is_behind = True
             if known is None and self._log < 0:  # marked, and alone, it would be taken for a copy
-                connection.execute("DELETE FROM opened")
+                self.unmark(connection)
+
+    def mark(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Have the file say that it is open, from the next checkpoint on. Raises duckdb.Error."""
+        connection.execute("INSERT INTO opened VALUES ($1)", [datetime.now(UTC)])
+        self.is_marked = True
 
     def wal_end(self) -> WalEnd:
         """Where the WAL ends now. Raises OSError."""
@@ -148,6 +166,7 @@ class Guard:
     def unmark(self, connection: duckdb.DuckDBPyConnection) -> None:
         """The file is about to be closed: from then on it stands alone. Raises duckdb.Error."""
         connection.execute("DELETE FROM opened")
+        self.is_marked = False
 
     def end(self, state: State) -> None:
         """The file was closed, by which DuckDB has let go of the lock on it.
@@ -238,6 +257,8 @@ class Guard:
 
     def _connected(self) -> duckdb.DuckDBPyConnection:
         known = self._known
+        is_alone = known is None and not self._wal.exists()
+        self._sync_header()
         try:
             connection = open_file(self._path, self._room)
         except Damaged as error:
@@ -256,9 +277,19 @@ class Guard:
                 size,
             )
             connection = open_file(self._path, self._room)
-        if known is None and not self._wal.exists():
+        if is_alone:
             self._refuse_lone_copy(connection)
         return connection
+
+    def _sync_header(self) -> None:
+        """Have a header on the disk of which the commit log does not know: of a checkpoint in which
+        the process ended. DuckDB takes it for one that is there, and removes the WAL.
+        """
+        if self._file < 0 or (self._known is not None and self._header == self._known.header):
+            return
+        with contextlib.suppress(OSError):  # after a sync that failed it is not written any more
+            os.pwrite(self._file, self._header, 0)
+        sync(self._file, self._path)
 
     def _refuse_lone_copy(self, connection: duckdb.DuckDBPyConnection) -> None:
         """A file marked as open, alone: copied from under a server, or robbed of its WAL."""
@@ -335,19 +366,6 @@ def cut(wal: Path, at: int) -> tuple[Path, int]:
     if at == 0:
         wal.unlink()
     return kept, len(rest)
-
-
-def keep(content: bytes, path: Path) -> Path:
-    """A new file of that name, synced, for its owner alone. Raises OSError, and leaves none."""
-    try:
-        with open(path, "xb", opener=partial(os.open, mode=0o600)) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        path.unlink(missing_ok=True)
-        raise
-    return path
 
 
 def new_name(path: Path, ending: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -15,7 +16,7 @@ from backdrop.storage.duckdb.done import DoneWrites
 from backdrop.storage.duckdb.guard import Guard, WalEnd
 from backdrop.storage.duckdb.inserts import Inserts
 from backdrop.storage.duckdb.known_ids import IdsByTable
-from backdrop.storage.duckdb.opening import Room, drop_left_over, refusal
+from backdrop.storage.duckdb.opening import Room, refusal
 from backdrop.storage.duckdb.state import State, read_state
 from backdrop.storage.port import Report
 
@@ -23,21 +24,29 @@ from backdrop.storage.port import Report
 class OpenFile:
     """The writer's connection, a cursor for whoever reads, and what the file held when opened.
 
-    `left_over` is where its WAL ended before a write that was refused, and has left a part there.
+    `left_over` is where its WAL ended before a write that was refused, and has left a part there;
+    `is_repair`, whether this is the end of one, before which nobody else may open it.
     Raises StorageUnavailable where it can't be opened, with the reason in its message.
     """
 
     def __init__(
-        self, path: Path, room: Room, report: Report, left_over: WalEnd | None = None
+        self,
+        path: Path,
+        room: Room,
+        report: Report,
+        left_over: WalEnd | None = None,
+        *,
+        is_repair: bool = False,
     ) -> None:
+        guard = partial(Guard, path, room, report, left_over, is_repair=is_repair)
         try:
             try:
-                self._open(Guard(path, room, report, left_over), is_writing=True)
+                self._open(guard(), is_writing=True)
             except duckdb.Error as error:
                 if says_not_synced(error):
                     raise
                 # A disk that refuses keeps nobody from reading.
-                self._open(Guard(path, room, report, left_over), is_writing=False)
+                self._open(guard(), is_writing=False)
         except duckdb.Error as error:
             raise refusal(path, error) from error
         except OSError as error:
@@ -54,8 +63,6 @@ class OpenFile:
         try:
             self.state = read_state(self.connection)
             self.done = DoneWrites(self.connection)
-            if is_writing:  # not before all that was read: what is damaged stays as it is
-                drop_left_over(self.connection)
             guard.begin(self.connection, self.state, is_writing=is_writing)
             self.ids = IdsByTable(self.connection, self.state.tables.values())
             self.inserts = Inserts(self.connection)
@@ -88,7 +95,7 @@ class OpenFile:
         """Let no one in any more; whether all have left within so many seconds.
 
         While one is in, the database stays in this process as it is. `state` is what the file holds
-        where it is closed for good.
+        where it is closed for good. Raises duckdb.Error where the disk did not confirm that.
         """
         with self._changed:
             self.is_closed = True
@@ -96,13 +103,18 @@ class OpenFile:
                 self._idle.pop().close()
             have_left = self._changed.wait_for(lambda: not self._in_use, patience)
         self.ids.close()
-        if state is not None:
-            with suppress(duckdb.Error):  # then it is no worse than after a crash
-                self.guard.unmark(self.connection)
-                self.connection.execute("CHECKPOINT")
-        self.connection.close()
-        if state is not None:
-            self.guard.end(state)
-        else:
+        if state is None:
+            self.connection.close()
             self.guard.release()
+            return have_left
+        try:
+            self.guard.unmark(self.connection)
+            self.connection.execute("CHECKPOINT")
+        except duckdb.Error as error:
+            if says_not_synced(error):
+                raise
+            # Else it is no worse than after a crash.
+        finally:
+            self.connection.close()
+            self.guard.end(state)
         return have_left

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from backdrop.storage.duckdb.catalogue import (
     STORE_TABLES,
     quoted,
 )
+from backdrop.storage.duckdb.commit_log import wal_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,16 +45,15 @@ def open_file(path: Path, room: Room) -> duckdb.DuckDBPyConnection:
         raise StorageUnavailable(f"can't open {path}: there is no folder {path.parent}")
     connection = None
     try:
+        if not path.exists():
+            _make(path)
         connection = duckdb.connect(str(path), config=CONFIG)
         connection.execute("PRAGMA disable_checkpoint_on_shutdown")
         _remove_left_over_files(connection)  # nobody else has the file open, so they are no one's
         _set_up(connection, room)
         tables = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
         if not tables:
-            connection.begin()
-            connection.execute(STORE_TABLES)
-            connection.execute("INSERT INTO store VALUES ($1, 0)", [FORMAT])
-            connection.commit()
+            _make_tables(connection)
         elif ("store",) not in tables:
             connection.close()
             raise StorageUnavailable(f"can't open {path}: it is a DuckDB file of something else")
@@ -70,6 +72,30 @@ def open_file(path: Path, room: Room) -> duckdb.DuckDBPyConnection:
             connection.close()  # as long as one is left, DuckDB gives the same broken database
         raise refusal(path, error) from error
     return connection
+
+
+def _make(path: Path) -> None:
+    """Put an empty store there, whole: a file that was only begun is taken for a damaged one.
+
+    Where another process comes first, it is that one's. Raises duckdb.Error and OSError.
+    """
+    fresh = path.with_name(f"{path.name}.making-{os.getpid()}")
+    try:
+        with closing(duckdb.connect(str(fresh), config=CONFIG)) as connection:
+            _make_tables(connection)
+            connection.execute("CHECKPOINT")
+        with suppress(FileExistsError):
+            os.link(fresh, path)
+    finally:
+        for one in (fresh, wal_of(fresh)):
+            one.unlink(missing_ok=True)
+
+
+def _make_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.begin()
+    connection.execute(STORE_TABLES)
+    connection.execute("INSERT INTO store VALUES ($1, 0)", [FORMAT])
+    connection.commit()
 
 
 class Damaged(StorageUnavailable):

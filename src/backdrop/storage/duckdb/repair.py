@@ -23,10 +23,12 @@ from backdrop.storage.duckdb.commit_log import (
     checkpoints,
     commit_log_of,
     read_commit_log,
+    sync_folder,
     wal_of,
 )
-from backdrop.storage.duckdb.engine import DuckDBStorage
-from backdrop.storage.duckdb.guard import cut, keep, lock, new_name
+from backdrop.storage.duckdb.disk import keep
+from backdrop.storage.duckdb.guard import cut, lock, new_name
+from backdrop.storage.duckdb.opened import OpenFile
 from backdrop.storage.duckdb.opening import (
     Damaged,
     Room,
@@ -38,6 +40,7 @@ from backdrop.storage.duckdb.opening import (
     wording,
 )
 from backdrop.storage.duckdb.pages import batches, copy_rows
+from backdrop.storage.duckdb.repairing import Begun, lose, repairing_of
 from backdrop.storage.repaired import BeyondRepair, Repair, Saved
 
 
@@ -52,6 +55,7 @@ def repair(path: Path) -> Repair:
         _repair(file, found)
     except BeyondRepair as error:
         error.done = found.done
+        repairing_of(path).unlink(missing_ok=True)  # it says all there is to say
         raise
     except (duckdb.Error, OSError, StorageUnavailable) as error:
         so_far = [*found.done, *found.lost]
@@ -60,6 +64,7 @@ def repair(path: Path) -> Repair:
             "up. Make as much room as the store takes, and repair it again"
             + (f". Done so far: {'; '.join(so_far)}" if so_far else "")
         ) from error
+    repairing_of(path).unlink()
     return found
 
 
@@ -67,41 +72,57 @@ def _repair(file: _Held, found: Repair) -> None:
     path = file.path
     with contextlib.closing(file):
         known = read_commit_log(commit_log_of(path))
-        had = known.records() if known else {}
+        begun = Begun.of(path, found) or Begun(known.records() if known else None)
+        begun.keep(path, found)
         if known is not None:
             _mend_header(file, known, found)
             _mend_wal(file, known, found)
-        with contextlib.closing(_opened(file, found, had)) as connection:
+        with contextlib.closing(_opened(file, found, begun.had or {})) as connection:
             tables = _tables(connection)
-            records = _records_tables(connection, path, had)
+            records = _records_tables(connection, path, begun.had or {})
             broken = [name for name in tables if not _is_readable(connection, name)]
-            salvaged = _salvage(path, connection, tables, broken) if broken else None
+            of_buckets = {table: name for name, (table, _) in records.items()}
+            if begun.had is None and found.is_counted:
+                if _is_marked(connection):
+                    _take_as_it_is([of_buckets[one] for one in broken if one in of_buckets], found)
+                else:
+                    begun.had = {name: count for name, (_, count) in records.items()}
+            salvaged = None
+            if broken:
+                salvaged, left = _salvage(path, connection, tables, broken)
+                for name in broken:
+                    if name not in of_buckets:
+                        lose(_left_of(name, left[name]), found)
+        begun.keep(path, found)  # what shows it may be gone from here on
         file.lock()
         if salvaged is not None:
             _put_in_place(salvaged, path, found)
     with contextlib.closing(_Held(path)) as file:  # which may be another by now
         with contextlib.closing(open_file(path, Room())) as connection:
-            if known is None and connection.execute("SELECT * FROM opened").fetchall():
-                found.done.append("took the file as it is: nobody knows what its WAL should hold")
-                found.is_counted = False
             counts = {name: _count(connection, table) for name, (table, _) in records.items()}
-            of_buckets = {table for table, _ in records.values()}
-            for name in broken:
-                if name not in of_buckets:
-                    found.lost.append(_left_of(name, _count(connection, name)))
             _correct(connection, counts)
             connection.execute("CHECKPOINT")
         file.lock()
         _begin_commit_log(path, found)
-    if not found.is_counted:
-        found.lost += [
-            f"some of the bucket {name}" for name, (table, _) in records.items() if table in broken
-        ]
-    elif known is None:
-        had = {name: count for name, (_, count) in records.items()}
+    had = begun.had or {}
     found.buckets = [
         Saved(name, had.get(name), counts.get(name)) for name in sorted({*had, *counts})
     ]
+
+
+def _is_marked(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the file is, or may be, one that was not closed."""
+    try:
+        return bool(connection.execute("SELECT * FROM opened").fetchall())
+    except duckdb.Error:
+        return True
+
+
+def _take_as_it_is(broken: Sequence[str], found: Repair) -> None:
+    found.done.append("took the file as it is: nobody knows what its WAL should hold")
+    found.is_counted = False
+    for name in broken:
+        lose(f"some of the bucket {name}", found)
 
 
 class _Held:
@@ -151,11 +172,25 @@ def _mend_wal(file: _Held, known: CommitLog, found: Repair) -> None:
     if not wal.exists():
         if known.end:
             found.done.append(f"{wal.name} is missing, with {known.end:,} acknowledged bytes")
+            lose(_changes(known, 0), found)
         return
     whole = known.whole(wal.read_bytes())
     if whole < known.end:
         kept, size = cut(wal, whole)
         found.done.append(f"cut {wal.name} after byte {whole:,}: {size:,} bytes are in {kept.name}")
+        lose(_changes(known, whole), found)
+
+
+def _changes(known: CommitLog, end: int) -> str:
+    """What was acknowledged and is not within so many bytes of the WAL: counts don't show all."""
+    commits = known.since(end)
+    last = f"{len(commits):,} acknowledged commits" if len(commits) > 1 else "acknowledged commit"
+    buckets = sorted({name for commit in commits for name in commit.records})
+    of_buckets = f"in {', '.join(buckets)}, or " if buckets else ""
+    return (
+        f"what the last {last} changed: {of_buckets}in settings and tokens, so that one that was "
+        "revoked may open its bucket again"
+    )
 
 
 def _mend_header(file: _Held, known: CommitLog, found: Repair) -> None:
@@ -168,6 +203,7 @@ def _mend_header(file: _Held, known: CommitLog, found: Repair) -> None:
     if can_be_used:
         if checkpoints(header) <= checkpoints(known.header):
             found.done.append("took the file as it is: it is not the one of the commit log")
+            lose("what was changed since that file, if it is an older one", found)
         return
     kept = keep(header, new_name(file.path, "header"))
     file.put_header(known.header)
@@ -201,6 +237,7 @@ def _opened(file: _Held, found: Repair, had: Mapping[str, int]) -> duckdb.DuckDB
             else:
                 kept = new_name(wal, "set-aside")
                 wal.rename(kept)
+                lose(f"what was changed in {kept.name}, if it is this file's", found)
                 found.done.append(f"set {wal.name} aside as {kept.name}: {reason.splitlines()[0]}")
 
 
@@ -275,8 +312,8 @@ def _salvage(
     connection: duckdb.DuckDBPyConnection,
     tables: Mapping[str, str],
     broken: Sequence[str],
-) -> Path:
-    """A new file with all that can be read."""
+) -> tuple[Path, dict[str, int]]:
+    """A new file with all that can be read, and how many rows that is of each table."""
     fresh, owner = new_name(path, "salvaged"), path.stat()
     try:
         with contextlib.closing(duckdb.connect(str(fresh))) as new:
@@ -288,11 +325,12 @@ def _salvage(
                 for select in _selects(connection, name, broken):
                     copy_rows(_up_to_damage(connection, select), new, name)
             new.execute("CHECKPOINT")  # closing would say nothing of one that fails
+            left = {name: _count(new, name) for name in tables}
     except BaseException:
         for file in (fresh, wal_of(fresh)):
             file.unlink(missing_ok=True)
         raise
-    return fresh
+    return fresh, left
 
 
 def _up_to_damage(connection: duckdb.DuckDBPyConnection, select: str) -> Iterator[pa.RecordBatch]:
@@ -301,12 +339,17 @@ def _up_to_damage(connection: duckdb.DuckDBPyConnection, select: str) -> Iterato
 
 
 def _put_in_place(fresh: Path, path: Path, found: Repair) -> None:
-    """Make it the store's file; the one there is, and its WAL, are kept under another name."""
-    kept = new_name(path, "damaged")
-    path.rename(kept)
-    with contextlib.suppress(FileNotFoundError):
-        wal_of(path).rename(wal_of(kept))
-    fresh.rename(path)
+    """Make it the store's file; the one there is, and its WAL, are kept under another name.
+
+    There is no moment without a file, nor one with a part of the two.
+    """
+    kept, wal = new_name(path, "damaged"), wal_of(path)
+    os.link(path, kept)
+    if wal.exists():
+        os.link(wal, wal_of(kept))
+    fresh.replace(path)
+    wal.unlink(missing_ok=True)
+    sync_folder(path)
     found.done.append(f"put what can be read into a new file: the damaged one is {kept.name}")
 
 
@@ -331,4 +374,5 @@ def _begin_commit_log(path: Path, found: Repair) -> None:
         found.done.append(f"began the commit log anew: what it was is in {kept.name}")
     else:
         log.unlink(missing_ok=True)
-    DuckDBStorage(path).close()
+    opened = OpenFile(path, Room(), lambda *_: None, is_repair=True)
+    opened.close(state=opened.state)

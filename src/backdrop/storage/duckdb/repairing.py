@@ -1,0 +1,54 @@
+"""What a repair has found that is not done yet, kept beside the store: it may be cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from backdrop.storage.duckdb.commit_log import sync_folder
+from backdrop.storage.duckdb.disk import keep
+from backdrop.storage.repaired import Repair
+
+
+def repairing_of(store: Path) -> Path:
+    """What a repair keeps until it is done: where it is there, one was cut off."""
+    return store.with_name(f"{store.name}.repairing")
+
+
+class Begun(msgspec.Struct):
+    """What a repair knew that may have been cut off, kept beside the store until it is done.
+
+    `had` is how many records of each bucket were acknowledged; None where nobody knows.
+    """
+
+    had: dict[str, int] | None
+    lost: Sequence[str] = ()
+    is_counted: bool = True
+
+    @classmethod
+    def of(cls, path: Path, found: Repair) -> Begun | None:
+        """That of a repair that was cut off: its losses are found already."""
+        try:
+            begun = msgspec.json.decode(repairing_of(path).read_bytes(), type=cls)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+        found.done.append("a repair was cut off before: this one goes on with it")
+        found.lost += begun.lost
+        found.is_counted = begun.is_counted
+        return begun
+
+    def keep(self, path: Path, found: Repair) -> None:
+        """Have it on the disk, with what was found so far."""
+        self.lost, self.is_counted = found.lost, found.is_counted
+        place = repairing_of(path)
+        new = place.with_name(f"{place.name}.new")
+        new.unlink(missing_ok=True)
+        keep(msgspec.json.encode(self), new).replace(place)
+        sync_folder(place)
+
+
+def lose(what: str, found: Repair) -> None:
+    if what not in found.lost:
+        found.lost.append(what)
