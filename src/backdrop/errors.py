@@ -70,7 +70,7 @@ CODES: Mapping[str, str] = {
     "internal_error": "A fault of the server: report it with the answer's `request_id`.",
     "invalid_request": "What was asked for can't be understood: see what the message expects.",
     "ambiguous_request": "The headers do not say, or say twice, where the request ends or whom it "
-    "is for: send one `Host`, and one of `Content-Length` and `Transfer-Encoding: chunked`.",
+    "is for: send one valid `Host`, and one of `Content-Length` and `Transfer-Encoding: chunked`.",
     # writes that are sent again
     "invalid_idempotency_key": "The header `Idempotency-Key` is not what it takes: send 1 to 255 "
     "printable ASCII characters in quotes, such as a UUID, once.",

@@ -59,7 +59,9 @@ REQUESTS = (
 @pytest.mark.parametrize("header", HEADERS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_long_header_is_soon_done_with(target: Target, header: str, shape: str) -> None:
-    """At each door, in a tenth of a second of the CPU; by a square of the length it takes many."""
+    """On the average of the doors in a tenth of a second of the CPU; by a square of the length it
+    takes many.
+    """
     value = SHAPES[shape](HEADERS[header])
     own = {"Host": b"x", "Authorization": b"Bearer " + target.token.encode()}
     own |= {"Content-Type": b"application/json", "Connection": b"close", header: value}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import resource
@@ -18,6 +19,7 @@ import pytest
 
 from backdrop.domain.bucket import Bucket
 from backdrop.errors import StorageFull, StorageUnavailable
+from backdrop.storage.duckdb import guard
 from backdrop.storage.duckdb.commit_log import commit_log_of, read_commit_log, wal_of
 from backdrop.storage.duckdb.disk import says_not_synced, unavailable
 from backdrop.storage.duckdb.engine import DuckDBStorage
@@ -130,6 +132,28 @@ def test_a_file_is_marked_as_open_once_there_is_room(tmp_path: Path) -> None:
         alone = put(tmp_path / "copied", {"": files(path)[""]})
         with pytest.raises(Damaged, match="it was copied while it was open"):
             DuckDBStorage(alone)
+
+
+def test_a_file_without_a_commit_log_is_not_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no room for one: after a kill the file is no copy, but all there is."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "made up")
+
+    path = tmp_path / NAME
+    with closing(DuckDBStorage(path)) as storage:
+        storage.put_bucket(Bucket(name="things"))
+    commit_log_of(path).unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(guard, "write_commit_log", refuse)
+        with closing(DuckDBStorage(path)) as storage:
+            for number in range(3):
+                storage.save("things", batch({"_id": f"{number}"}))
+            killed = put(tmp_path / "killed", files(path))
+    with closing(DuckDBStorage(killed)) as storage:
+        assert storage.state("things").records == 3
 
 
 def test_a_log_that_the_closing_took_in_is_not_cut(tmp_path: Path) -> None:

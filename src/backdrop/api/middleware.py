@@ -239,7 +239,9 @@ class Unambiguous:
             hosts = [value for name, value in scope["headers"] if name == b"host"]
             needs_one = scope.get("http_version") == "1.1" or any(hosts)
             if needs_one and not (len(hosts) == 1 and _is_host(hosts[0])):
-                raise AmbiguousRequest("whom this request is for is not clear: expected one Host")
+                raise AmbiguousRequest(
+                    "whom this request is for is not clear: expected one valid Host"
+                )
         await self._app(scope, receive, send)
 
 

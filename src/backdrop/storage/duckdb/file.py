@@ -101,11 +101,12 @@ class StoreFile:
         is_due = self._next_checkpoint <= time.monotonic() and not self.open.is_closed
         if not is_due:
             return False
-        guard = self.open.guard  # it could not mark the file if the disk was full at the start
-        if guard.is_marked and wal_size(self._path) <= self._most_in_wal:
+        guard, before = self.open.guard, self.open.guard.wal_end()
+        is_marking = guard.lacks_mark
+        if not is_marking and before.size <= self._most_in_wal:
             return False
         try:
-            if not guard.is_marked:
+            if is_marking:
                 guard.mark(self.open.connection)
             self.open.connection.execute("CHECKPOINT")
             self._most_in_wal = _MOST_IN_WAL
@@ -113,7 +114,10 @@ class StoreFile:
         except duckdb.Error as error:
             end_if_not_synced(error, self._path, self._say)
             self._next_checkpoint = time.monotonic() + _UNTIL_NEXT_CHECKPOINT
-            if isinstance(error, duckdb.FatalException):
+            if guard.lacks_mark and wal_size(self._path) != before.size:  # as in `recover`
+                self._left_over = before
+                self._recover_from(error)
+            elif isinstance(error, duckdb.FatalException):
                 self._recover_from(error)
             return False
 

@@ -32,6 +32,7 @@ from backdrop.storage.duckdb.opening import (
     damaged,
     drop_left_over,
     gone,
+    half_repaired,
     open_file,
     refuse_if_held,
 )
@@ -69,14 +70,14 @@ class Guard:
         self._file = self._log = -1
         self._header, self._end = b"", 0
         self._is_behind = False
-        self.is_marked = False
+        self._is_marked = False
         """Whether the file says, or will say with the next checkpoint, that it is open."""
         self._acknowledged = 0
         try:
             self._take_file()
             self._known = read_commit_log(self._log_path)
             if repairing_of(path).exists() and not is_repair:
-                raise damaged(path, "a repair of it was cut off, which has to be made again")
+                raise half_repaired(path, repairing_of(path))
             self._check()
             if left_over is not None:
                 self._cut_off(left_over)
@@ -115,7 +116,7 @@ class Guard:
         known, self._known = self._known, None
         if known is not None and state.version < known.version:
             raise damaged(self._path, "it is older than its commit log")
-        self.is_marked = bool(connection.execute("SELECT * FROM opened").fetchall())
+        self._is_marked = bool(connection.execute("SELECT * FROM opened").fetchall())
         # What follows the acknowledged bytes a killed process may not have synced; and how much of
         # it DuckDB has replayed, nobody but DuckDB knows, which cuts off the rest when it commits.
         has_more = self._size() > self._acknowledged
@@ -125,7 +126,7 @@ class Guard:
                 self._sync_wal()
             return
         drop_left_over(connection)
-        was_marked = self.is_marked
+        was_marked = self._is_marked
         if has_more or not was_marked:
             self.mark(connection)
         try:
@@ -139,10 +140,17 @@ class Guard:
             if known is None and self._log < 0:  # marked, and alone, it would be taken for a copy
                 self.unmark(connection)
 
+    @property
+    def lacks_mark(self) -> bool:
+        """Whether the file could not be marked as open when it was opened, and can be now: one that
+        is, without a commit log, is taken for a copy.
+        """
+        return not self._is_marked and self._log >= 0 and not self._is_behind
+
     def mark(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Have the file say that it is open, from the next checkpoint on. Raises duckdb.Error."""
         connection.execute("INSERT INTO opened VALUES ($1)", [datetime.now(UTC)])
-        self.is_marked = True
+        self._is_marked = True
 
     def wal_end(self) -> WalEnd:
         """Where the WAL ends now. Raises OSError."""
@@ -166,7 +174,7 @@ class Guard:
     def unmark(self, connection: duckdb.DuckDBPyConnection) -> None:
         """The file is about to be closed: from then on it stands alone. Raises duckdb.Error."""
         connection.execute("DELETE FROM opened")
-        self.is_marked = False
+        self._is_marked = False
 
     def end(self, state: State) -> None:
         """The file was closed, by which DuckDB has let go of the lock on it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,14 +78,15 @@ def open_file(path: Path, room: Room) -> duckdb.DuckDBPyConnection:
 def _make(path: Path) -> None:
     """Put an empty store there, whole: a file that was only begun is taken for a damaged one.
 
-    Where another process comes first, it is that one's. Raises duckdb.Error and OSError.
+    Where another process comes first, it is that one's; where the file system has no links, DuckDB
+    makes the file itself. Raises duckdb.Error.
     """
-    fresh = path.with_name(f"{path.name}.making-{os.getpid()}")
+    fresh = path.with_name(f"{path.name}.making-{secrets.token_hex(4)}")
     try:
         with closing(duckdb.connect(str(fresh), config=CONFIG)) as connection:
             _make_tables(connection)
             connection.execute("CHECKPOINT")
-        with suppress(FileExistsError):
+        with suppress(OSError):
             os.link(fresh, path)
     finally:
         for one in (fresh, wal_of(fresh)):
@@ -116,6 +118,14 @@ def damaged(path: Path, what: str) -> Damaged:
     return Damaged(
         f"can't open {path}: {what}. Nothing was changed. Put back what belongs there, or run "
         f"`backdrop repair duckdb:{path}`, which saves what can be read and says what is lost"
+    )
+
+
+def half_repaired(path: Path, left: Path) -> Damaged:
+    return Damaged(
+        f"can't open {path}: a repair of it was cut off. Nothing was changed. Run "
+        f"`backdrop repair duckdb:{path}` again; or, where the files were put back as they were "
+        f"before that repair, remove {left.name}"
     )
 
 

@@ -6,6 +6,8 @@ Nothing is thrown away: what is cut off or replaced is kept beside the store.
 from __future__ import annotations
 
 import contextlib
+import errno
+import glob
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -73,10 +75,13 @@ def _repair(file: _Held, found: Repair) -> None:
     with contextlib.closing(file):
         known = read_commit_log(commit_log_of(path))
         begun = Begun.of(path, found) or Begun(known.records() if known else None)
+        if _is_in_place(begun, path):
+            known = None  # it tells of the file that was there before
         begun.keep(path, found)
         if known is not None:
             _mend_header(file, known, found)
             _mend_wal(file, known, found)
+            begun.keep(path, found)
         with contextlib.closing(_opened(file, found, begun.had or {})) as connection:
             tables = _tables(connection)
             records = _records_tables(connection, path, begun.had or {})
@@ -93,10 +98,16 @@ def _repair(file: _Held, found: Repair) -> None:
                 for name in broken:
                     if name not in of_buckets:
                         lose(_left_of(name, left[name]), found)
+        kept = new_name(path, "damaged")
+        if salvaged is not None:
+            begun.kept = kept.name
+            found.done.append(
+                f"put what can be read into a new file: the damaged one is {kept.name}"
+            )
         begun.keep(path, found)  # what shows it may be gone from here on
         file.lock()
         if salvaged is not None:
-            _put_in_place(salvaged, path, found)
+            _put_in_place(salvaged, path, kept)
     with contextlib.closing(_Held(path)) as file:  # which may be another by now
         with contextlib.closing(open_file(path, Room())) as connection:
             counts = {name: _count(connection, table) for name, (table, _) in records.items()}
@@ -176,20 +187,20 @@ def _mend_wal(file: _Held, known: CommitLog, found: Repair) -> None:
         return
     whole = known.whole(wal.read_bytes())
     if whole < known.end:
-        kept, size = cut(wal, whole)
-        found.done.append(f"cut {wal.name} after byte {whole:,}: {size:,} bytes are in {kept.name}")
         lose(_changes(known, whole), found)
+        if wal.stat().st_size > whole:
+            kept, size = cut(wal, whole)
+            told = f"cut {wal.name} after byte {whole:,}: {size:,} bytes are in {kept.name}"
+            found.done.append(told)
 
 
 def _changes(known: CommitLog, end: int) -> str:
     """What was acknowledged and is not within so many bytes of the WAL: counts don't show all."""
-    commits = known.since(end)
-    last = f"{len(commits):,} acknowledged commits" if len(commits) > 1 else "acknowledged commit"
-    buckets = sorted({name for commit in commits for name in commit.records})
+    buckets = sorted({name for commit in known.since(end) for name in commit.records})
     of_buckets = f"in {', '.join(buckets)}, or " if buckets else ""
     return (
-        f"what the last {last} changed: {of_buckets}in settings and tokens, so that one that was "
-        "revoked may open its bucket again"
+        f"what the last {known.end - end:,} acknowledged bytes of the WAL changed: {of_buckets}in "
+        "settings and tokens, so that one that was revoked may open its bucket again"
     )
 
 
@@ -201,6 +212,7 @@ def _mend_header(file: _Held, known: CommitLog, found: Repair) -> None:
     can_be_used = _opens(file.path)
     file.lock()
     if can_be_used:
+        file.put_header(header)  # of a checkpoint that was cut off it may not be on the disk
         if checkpoints(header) <= checkpoints(known.header):
             found.done.append("took the file as it is: it is not the one of the commit log")
             lose("what was changed since that file, if it is an older one", found)
@@ -234,6 +246,7 @@ def _opened(file: _Held, found: Repair, had: Mapping[str, int]) -> duckdb.DuckDB
             if at is not None and 0 < at < wal.stat().st_size:
                 kept, size = cut(wal, at)
                 found.done.append(f"cut {wal.name} at byte {at}: {size:,} bytes are in {kept.name}")
+                lose(f"what was changed in {kept.name}, if it was acknowledged", found)
             else:
                 kept = new_name(wal, "set-aside")
                 wal.rename(kept)
@@ -338,19 +351,42 @@ def _up_to_damage(connection: duckdb.DuckDBPyConnection, select: str) -> Iterato
         yield from batches(connection, select)
 
 
-def _put_in_place(fresh: Path, path: Path, found: Repair) -> None:
+def _put_in_place(fresh: Path, path: Path, kept: Path) -> None:
     """Make it the store's file; the one there is, and its WAL, are kept under another name.
 
     There is no moment without a file, nor one with a part of the two.
     """
-    kept, wal = new_name(path, "damaged"), wal_of(path)
-    os.link(path, kept)
+    wal = wal_of(path)
+    _keep_as(path, kept)
     if wal.exists():
-        os.link(wal, wal_of(kept))
+        _keep_as(wal, wal_of(kept))
     fresh.replace(path)
     wal.unlink(missing_ok=True)
     sync_folder(path)
-    found.done.append(f"put what can be read into a new file: the damaged one is {kept.name}")
+
+
+def _is_in_place(begun: Begun, path: Path) -> bool:
+    """Whether a repair that was cut off had put its new file there. Of the one before, which it has
+    all of, the WAL goes then.
+    """
+    for fresh in path.parent.glob(f"{glob.escape(path.name)}.salvaged*"):
+        fresh.unlink()
+    kept = path.with_name(begun.kept) if begun.kept else path
+    if not kept.exists() or kept.samefile(path):
+        return False
+    wal, its = wal_of(path), wal_of(kept)
+    if wal.exists() and its.exists() and wal.samefile(its):
+        wal.unlink()
+    return True
+
+
+def _keep_as(path: Path, kept: Path) -> None:
+    try:
+        os.link(path, kept)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        path.rename(kept)  # a file system that has no links
 
 
 def _selects(

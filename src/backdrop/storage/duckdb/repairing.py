@@ -20,12 +20,15 @@ def repairing_of(store: Path) -> Path:
 class Begun(msgspec.Struct):
     """What a repair knew that may have been cut off, kept beside the store until it is done.
 
-    `had` is how many records of each bucket were acknowledged; None where nobody knows.
+    `had` is how many records of each bucket were acknowledged, None where nobody knows; `kept` the
+    name that the damaged file has once another is in its place.
     """
 
     had: dict[str, int] | None
+    done: Sequence[str] = ()
     lost: Sequence[str] = ()
     is_counted: bool = True
+    kept: str | None = None
 
     @classmethod
     def of(cls, path: Path, found: Repair) -> Begun | None:
@@ -34,14 +37,14 @@ class Begun(msgspec.Struct):
             begun = msgspec.json.decode(repairing_of(path).read_bytes(), type=cls)
         except (FileNotFoundError, msgspec.DecodeError):
             return None
-        found.done.append("a repair was cut off before: this one goes on with it")
+        found.done += ["a repair was cut off before: this one goes on with it", *begun.done]
         found.lost += begun.lost
         found.is_counted = begun.is_counted
         return begun
 
     def keep(self, path: Path, found: Repair) -> None:
         """Have it on the disk, with what was found so far."""
-        self.lost, self.is_counted = found.lost, found.is_counted
+        self.done, self.lost, self.is_counted = found.done, found.lost, found.is_counted
         place = repairing_of(path)
         new = place.with_name(f"{place.name}.new")
         new.unlink(missing_ok=True)

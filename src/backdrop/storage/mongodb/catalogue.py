@@ -57,8 +57,14 @@ class Catalogue:
 
     def prepare(self) -> None:
         """Make what every store has, where it is missing."""
-        self._store.update_one({"_id": "format"}, {"$setOnInsert": {"is": FORMAT}}, upsert=True)
-        found = (self._store.find_one({"_id": "format"}) or {}).get("is")
+        # In one step: what a new primary shows to a reading may be older than the write before.
+        document = self._store.find_one_and_update(
+            {"_id": "format"},
+            {"$setOnInsert": {"is": FORMAT}},
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
+        )
+        found = (document or {}).get("is")
         if found != FORMAT:
             raise StorageUnavailable(
                 f"can't open the store: it has layout {found}, and this Backdrop knows {FORMAT}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import time
@@ -135,8 +136,8 @@ class Connection:
             raise StorageUnavailable(f"can't use the store's URL: {error}") from None
         except (PyMongoError, ValueError) as error:
             # What PyMongo says may hold a part of the URL, and so of a password.
-            reason = _HOW_TO_QUOTE if "@" in url else str(error)
-            raise StorageUnavailable(f"can't use the store's URL: {reason}") from None
+            why = _HOW_TO_QUOTE if "@" in url else str(error)
+            raise StorageUnavailable(f"can't use the store's URL: {why}") from None
         self.database: Records = self._client.get_database(
             self._client.get_default_database(DEFAULT_DATABASE).name,
             write_concern=DURABLE,
@@ -200,13 +201,15 @@ class Connection:
 
         For what the driver does not ask again by itself: commands that make or fill a collection.
         """
-        until = time.monotonic() + self._client.options.server_selection_timeout
+        until = math.inf
         while True:
             try:
                 return work()
             except PyMongoError as error:
                 if not is_of_an_election(error) or time.monotonic() > until:
                     raise
+                patience = self._client.options.server_selection_timeout
+                until = min(until, time.monotonic() + patience)
             self.refuse_if_gone()
             time.sleep(_SHORT_PAUSE)
 
