@@ -351,7 +351,7 @@ def test_a_repair_that_is_killed_is_gone_on_with(
         path = tmp_path / "block"
         store = next(one for one in blocks(large_and_small) if large_alone(put(path, one)))
     whole = repair(put(tmp_path / "at-once", store))
-    for place in count(1):
+    for place in count(1, 1 if LONG else 3):
         path = put(tmp_path / "killed", store)
         arguments = [sys.executable, "-c", KILLED_IN_REPAIR, path, str(place)]
         done = subprocess.run(arguments, check=False, capture_output=True, text=True)
