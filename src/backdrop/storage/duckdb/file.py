@@ -6,13 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import duckdb
 
 from backdrop.errors import StorageUnavailable
 from backdrop.storage.duckdb.disk import Say, driver_error, end_if_not_synced, wal_size
-from backdrop.storage.duckdb.guard import WalEnd
+from backdrop.storage.duckdb.guard import Guard, WalEnd
 from backdrop.storage.duckdb.opened import OpenFile
 from backdrop.storage.duckdb.opening import Room
 from backdrop.storage.duckdb.state import State
@@ -47,7 +48,7 @@ class StoreFile:
     ) -> None:
         self._path, self._room, self._say, self._report = path, room, say, report
         self._on_open = on_open
-        self.open = OpenFile(path, room, report)
+        self.open = OpenFile(path, partial(Guard, path, room, report))
         on_open(self.open.state)
         self._is_settled = threading.Event()
         self._is_settled.set()
@@ -141,7 +142,8 @@ class StoreFile:
         try:
             if not self.open.close(patience=_LONGEST_READING):
                 raise StorageUnavailable("the store does not answer")
-            self.open = OpenFile(self._path, self._room, self._report, self._left_over)
+            guarded = partial(Guard, self._path, self._room, self._report, self._left_over)
+            self.open = OpenFile(self._path, guarded)
             self._left_over = None
             self._on_open(self.open.state)
         except StorageUnavailable as error:

@@ -33,6 +33,7 @@ from backdrop.storage.duckdb.opening import (
     drop_left_over,
     gone,
     half_repaired,
+    is_marked,
     open_file,
     refuse_if_held,
 )
@@ -52,7 +53,8 @@ class WalEnd:
 class Guard:
     """Stands before one file from its opening to its closing.
 
-    `left_over` is where the WAL ended before a write that was refused, and has left a part there.
+    `left_over` is where the WAL ended before a write that was refused, and has left a part there;
+    `is_repair`, whether this is the end of one, before which nobody else may open the file.
     Raises Damaged where what was acknowledged is not there, before DuckDB sees it, and OSError.
     """
 
@@ -116,7 +118,7 @@ class Guard:
         known, self._known = self._known, None
         if known is not None and state.version < known.version:
             raise damaged(self._path, "it is older than its commit log")
-        self._is_marked = bool(connection.execute("SELECT * FROM opened").fetchall())
+        self._is_marked = is_marked(connection)
         # What follows the acknowledged bytes a killed process may not have synced; and how much of
         # it DuckDB has replayed, nobody but DuckDB knows, which cuts off the rest when it commits.
         has_more = self._size() > self._acknowledged
@@ -301,7 +303,7 @@ class Guard:
 
     def _refuse_lone_copy(self, connection: duckdb.DuckDBPyConnection) -> None:
         """A file marked as open, alone: copied from under a server, or robbed of its WAL."""
-        if connection.execute("SELECT * FROM opened").fetchall():
+        if is_marked(connection):
             connection.close()
             raise damaged(
                 self._path,

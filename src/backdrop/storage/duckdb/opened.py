@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -13,40 +12,29 @@ import duckdb
 from backdrop.errors import StorageUnavailable
 from backdrop.storage.duckdb.disk import says_not_synced
 from backdrop.storage.duckdb.done import DoneWrites
-from backdrop.storage.duckdb.guard import Guard, WalEnd
+from backdrop.storage.duckdb.guard import Guard
 from backdrop.storage.duckdb.inserts import Inserts
 from backdrop.storage.duckdb.known_ids import IdsByTable
-from backdrop.storage.duckdb.opening import Room, refusal
+from backdrop.storage.duckdb.opening import refusal
 from backdrop.storage.duckdb.state import State, read_state
-from backdrop.storage.port import Report
 
 
 class OpenFile:
     """The writer's connection, a cursor for whoever reads, and what the file held when opened.
 
-    `left_over` is where its WAL ended before a write that was refused, and has left a part there;
-    `is_repair`, whether this is the end of one, before which nobody else may open it.
+    `guarded` gives a guard of it, which is asked for again where the disk refuses to write.
     Raises StorageUnavailable where it can't be opened, with the reason in its message.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        room: Room,
-        report: Report,
-        left_over: WalEnd | None = None,
-        *,
-        is_repair: bool = False,
-    ) -> None:
-        guard = partial(Guard, path, room, report, left_over, is_repair=is_repair)
+    def __init__(self, path: Path, guarded: Callable[[], Guard]) -> None:
         try:
             try:
-                self._open(guard(), is_writing=True)
+                self._open(guarded(), is_writing=True)
             except duckdb.Error as error:
                 if says_not_synced(error):
                     raise
                 # A disk that refuses keeps nobody from reading.
-                self._open(guard(), is_writing=False)
+                self._open(guarded(), is_writing=False)
         except duckdb.Error as error:
             raise refusal(path, error) from error
         except OSError as error:

@@ -75,6 +75,11 @@ def open_file(path: Path, room: Room) -> duckdb.DuckDBPyConnection:
     return connection
 
 
+def is_marked(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the file says that a process has it open, or has left it without closing it."""
+    return bool(connection.execute("SELECT * FROM opened").fetchall())
+
+
 def _make(path: Path) -> None:
     """Put an empty store there, whole: a file that was only begun is taken for a damaged one.
 

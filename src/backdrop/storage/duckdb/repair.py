@@ -11,6 +11,7 @@ import glob
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -29,13 +30,14 @@ from backdrop.storage.duckdb.commit_log import (
     wal_of,
 )
 from backdrop.storage.duckdb.disk import keep
-from backdrop.storage.duckdb.guard import cut, lock, new_name
+from backdrop.storage.duckdb.guard import Guard, cut, lock, new_name
 from backdrop.storage.duckdb.opened import OpenFile
 from backdrop.storage.duckdb.opening import (
     Damaged,
     Room,
     breaks_at,
     how_to_put_back,
+    is_marked,
     open_file,
     refuse_if_held,
     says_damaged,
@@ -75,7 +77,8 @@ def _repair(file: _Held, found: Repair) -> None:
     with contextlib.closing(file):
         known = read_commit_log(commit_log_of(path))
         begun = Begun.of(path, found) or Begun(known.records() if known else None)
-        if _is_in_place(begun, path):
+        _clear_away(begun, path)
+        if begun.is_in_place(path):
             known = None  # it tells of the file that was there before
         begun.keep(path, found)
         if known is not None:
@@ -88,7 +91,7 @@ def _repair(file: _Held, found: Repair) -> None:
             broken = [name for name in tables if not _is_readable(connection, name)]
             of_buckets = {table: name for name, (table, _) in records.items()}
             if begun.had is None and found.is_counted:
-                if _is_marked(connection):
+                if _may_be_marked(connection):
                     _take_as_it_is([of_buckets[one] for one in broken if one in of_buckets], found)
                 else:
                     begun.had = {name: count for name, (_, count) in records.items()}
@@ -121,10 +124,10 @@ def _repair(file: _Held, found: Repair) -> None:
     ]
 
 
-def _is_marked(connection: duckdb.DuckDBPyConnection) -> bool:
+def _may_be_marked(connection: duckdb.DuckDBPyConnection) -> bool:
     """Whether the file is, or may be, one that was not closed."""
     try:
-        return bool(connection.execute("SELECT * FROM opened").fetchall())
+        return is_marked(connection)
     except duckdb.Error:
         return True
 
@@ -365,19 +368,16 @@ def _put_in_place(fresh: Path, path: Path, kept: Path) -> None:
     sync_folder(path)
 
 
-def _is_in_place(begun: Begun, path: Path) -> bool:
-    """Whether a repair that was cut off had put its new file there. Of the one before, which it has
-    all of, the WAL goes then.
+def _clear_away(begun: Begun, path: Path) -> None:
+    """Remove what a repair that was cut off has left, and nobody needs: new files that are not in
+    place, and the WAL of the file before one that is, which has all of it.
     """
     for fresh in path.parent.glob(f"{glob.escape(path.name)}.salvaged*"):
         fresh.unlink()
-    kept = path.with_name(begun.kept) if begun.kept else path
-    if not kept.exists() or kept.samefile(path):
-        return False
-    wal, its = wal_of(path), wal_of(kept)
-    if wal.exists() and its.exists() and wal.samefile(its):
-        wal.unlink()
-    return True
+    if begun.kept is not None and begun.is_in_place(path):
+        wal, its = wal_of(path), wal_of(path.with_name(begun.kept))
+        if wal.exists() and its.exists() and wal.samefile(its):
+            wal.unlink()
 
 
 def _keep_as(path: Path, kept: Path) -> None:
@@ -410,5 +410,5 @@ def _begin_commit_log(path: Path, found: Repair) -> None:
         found.done.append(f"began the commit log anew: what it was is in {kept.name}")
     else:
         log.unlink(missing_ok=True)
-    opened = OpenFile(path, Room(), lambda *_: None, is_repair=True)
+    opened = OpenFile(path, partial(Guard, path, Room(), lambda *_: None, is_repair=True))
     opened.close(state=opened.state)

@@ -42,6 +42,11 @@ class Begun(msgspec.Struct):
         found.is_counted = begun.is_counted
         return begun
 
+    def is_in_place(self, path: Path) -> bool:
+        """Whether the new file is the store's by now."""
+        kept = path.with_name(self.kept) if self.kept else path
+        return kept.exists() and not kept.samefile(path)
+
     def keep(self, path: Path, found: Repair) -> None:
         """Have it on the disk, with what was found so far."""
         self.done, self.lost, self.is_counted = found.done, found.lost, found.is_counted
